@@ -1,0 +1,119 @@
+"""The judge bundle: one directory with everything needed to judge again.
+
+`judge.json` names the kind of judge, its settings, calibration, training data, metrics and the sha256 of every other
+file. Weights are safetensors or LightGBM text. Nothing in a bundle is ever executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+import tiebreak
+from tiebreak import storage
+from tiebreak.calibration import Calibration
+from tiebreak.comparisons import LABELS, Labels
+from tiebreak.errors import BundleError
+
+SCHEMA_VERSION: Final = 1
+MANIFEST: Final = "judge.json"
+
+
+class TrainingSource(BaseModel):
+    """One data set that a judge was trained on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    rows: int
+    fingerprint: str
+    licence: str | None = None
+
+
+class Manifest(BaseModel):
+    """What `judge.json` holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: str
+    name: str
+    classes: Labels = LABELS
+    swap_equivariant: bool
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    calibration: Calibration | None = None
+    training: list[TrainingSource] = Field(default_factory=list)
+    metrics: dict[str, JsonValue] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=lambda: {"tiebreak": tiebreak.__version__})
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+def write(directory: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
+    """Write a bundle whole or not at all. The same content gives the same bytes.
+
+    Raises:
+        UsageError: The parent directory does not exist.
+        ResourceError: The disk is full or the place cannot be written.
+    """
+    with storage.replacing(directory) as aside:
+        aside.mkdir()
+        for name, content in files.items():
+            (aside / name).write_bytes(content)
+        sums = {name: storage.sha256(aside / name) for name in sorted(files)}
+        document = manifest.model_copy(update={"files": sums}).model_dump(mode="json")
+        (aside / MANIFEST).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(directory: Path) -> Manifest:
+    """Read and check a bundle: schema, classes, and the sha256 of every file.
+
+    Raises:
+        BundleError: It is not a bundle, was written by a newer version, or a file is missing or altered.
+    """
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise BundleError(
+            f"{directory} is not a judge bundle: no {MANIFEST} in it",
+            expected="a directory written by tiebreak",
+            mend=f"tiebreak train features --data VOTES -o {directory}",
+        )
+    document = _parse(path)
+    version = document.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{path}: schema version {version} is newer than this tiebreak ({tiebreak.__version__}) reads",
+            expected=f"schema version {SCHEMA_VERSION}",
+            mend="pip install --upgrade tiebreak",
+        )
+    try:
+        manifest = Manifest.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{path}: {place}: {first['msg']}", expected="a manifest written by tiebreak") from error
+    if manifest.classes != LABELS:
+        raise BundleError(f"{path}: classes are {manifest.classes}", expected=f"{LABELS}")
+    _check_files(directory, manifest)
+    return manifest
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON: {error}", expected="a manifest written by tiebreak") from error
+    if not isinstance(document, dict):
+        raise BundleError(f"{path} holds a {type(document).__name__}", expected="a JSON object")
+    return document
+
+
+def _check_files(directory: Path, manifest: Manifest) -> None:
+    for name, expected in manifest.files.items():
+        path = directory / name
+        if Path(name).name != name or not path.is_file():
+            raise BundleError(f"{directory}: file {name!r} is missing", expected="every file that judge.json lists")
+        if storage.sha256(path) != expected:
+            raise BundleError(f"{path} was altered: its sha256 is not the one in {MANIFEST}", expected=expected)

@@ -1,0 +1,45 @@
+"""The tree of verbs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import tiebreak
+from tiebreak.cli import console
+
+app = typer.Typer(
+    name="tiebreak",
+    help="Which of two LLM answers would a person prefer? P(A), P(B), P(tie), calibrated.",
+    epilog="Start: tiebreak compare --prompt 'What is 2 + 2?' --a '4' --b 'It is 5.' --explain",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+data = typer.Typer(
+    help="Bring votes in and make them fit for use: import, clean, dedupe, split, overlap, stats.",
+    no_args_is_help=True,
+)
+train = typer.Typer(help="Train a judge on votes.", no_args_is_help=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.emit(f"tiebreak {tiebreak.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress; errors only.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    console.be_quiet(quiet)
+
+
+app.add_typer(data, name="data")
+app.add_typer(train, name="train")
