@@ -61,3 +61,18 @@ def sha256(path: Path) -> str:
     """The sha256 of a file's bytes, as hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def make_directory(path: Path) -> None:
+    """Make one directory whose parent is there.
+
+    Raises:
+        UsageError: The parent directory does not exist.
+        ResourceError: The place cannot be written.
+    """
+    try:
+        path.mkdir(exist_ok=True)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path.parent} is not a directory", mend=f"mkdir -p {path.parent}") from error
+    except OSError as error:
+        raise ResourceError(f"cannot make {path}: {error.strerror or error}") from error

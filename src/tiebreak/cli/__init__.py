@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         return _usage(error)
     except KeyboardInterrupt:
-        return _fail("interrupted; run the same command with --resume to go on", 130)
+        return _fail("interrupted", 130)
     except MemoryError:
         return _fail("out of memory; expected more free memory; to mend: a smaller --chunk-rows, or fewer rows", 5)
     except BrokenPipeError:
@@ -62,8 +62,13 @@ def _os_error(error: OSError) -> str:
 
 
 def _usage(error: typer.TyperException) -> int:
-    """What the parser found: its message and where help is, without the usage block."""
-    return _fail(f"{getattr(error, 'message', error)}; to mend: tiebreak --help", getattr(error, "exit_code", 2))
+    """What the parser found, and where the help for that very command is."""
+    message = error.format_message().rstrip(".")
+    code = getattr(error, "exit_code", 2)
+    if not message:  # a group without a verb: its help has been printed already
+        return int(code)
+    context = getattr(error, "ctx", None)
+    return _fail(f"{message}; to mend: {context.command_path if context else 'tiebreak'} --help", int(code))
 
 
 __all__ = ["main", "run"]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import tiebreak
-from tiebreak.cli import console
+from tiebreak.cli import compare, console, predict
 
 app = typer.Typer(
     name="tiebreak",
@@ -43,3 +43,6 @@ def _options(
 
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
+
+app.command("predict", epilog=predict.EPILOG)(predict.command)
+app.command("compare", epilog=compare.EPILOG)(compare.command)
