@@ -48,6 +48,12 @@ def verdicts(probabilities: np.ndarray) -> np.ndarray:
     return np.where(drawn, 2, codes)
 
 
+def labels(probabilities: np.ndarray) -> pl.Series:
+    """The verdicts as a column of `LABEL`."""
+    names = np.array(LABELS)[verdicts(probabilities)]
+    return pl.Series("label", names, dtype=pl.String).cast(LABEL)
+
+
 def build(
     ids: pl.Series,
     probabilities: np.ndarray,
@@ -67,7 +73,7 @@ def build(
             "p_a": probabilities[:, 0],
             "p_b": probabilities[:, 1],
             "p_tie": probabilities[:, 2],
-            "label": pl.Series(verdicts(probabilities).astype(np.uint8)).cast(LABEL),
+            "label": labels(probabilities),
             "swap_gap": np.broadcast_to(np.asarray(swap_gap, dtype=np.float64), rows),
             "truncated": np.broadcast_to(np.asarray(truncated, dtype=bool), rows),
         }
@@ -98,7 +104,7 @@ def validate(frame: pl.DataFrame, *, where: str = "predictions") -> pl.DataFrame
             expected="three finite probabilities with sum 1",
         )
     defaults: dict[str, pl.Expr | pl.Series] = {
-        "label": pl.Series(verdicts(p).astype(np.uint8)).cast(LABEL),
+        "label": labels(p),
         "swap_gap": pl.lit(None, dtype=pl.Float64),
         "truncated": pl.lit(False),
     }
@@ -141,5 +147,5 @@ def align(predictions: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFrame:
 
 
 __all__ = [
-    "LABELS", "PROBABILITIES", "SCHEMA", "align", "build", "probabilities", "softmax", "validate", "verdicts",
+    "LABELS", "PROBABILITIES", "SCHEMA", "align", "build", "labels", "probabilities", "softmax", "validate", "verdicts",
 ]  # fmt: skip
