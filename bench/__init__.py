@@ -1,0 +1,1 @@
+"""Benchmarks: what the README claims, measured. `make bench` prints them and writes JSON to bench/results."""

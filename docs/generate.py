@@ -1,0 +1,43 @@
+"""Write the pages of docs/ that come from the code: `docs/cli.md`, the help of every command.
+
+Run by `make docs`; tests/test_docs.py fails when a page and the code differ.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+VERBS = [
+    (), ("demo",), ("compare",), ("predict",), ("evaluate",), ("calibrate",), ("baselines",),
+    ("data",), ("data", "import"), ("data", "clean"), ("data", "dedupe"), ("data", "split"), ("data", "overlap"),
+    ("data", "stats"), ("train",), ("train", "features"),
+]  # fmt: skip
+
+
+def cli_page() -> str:
+    """The help of every command, as a terminal of 100 columns shows it."""
+    from typer.testing import CliRunner
+
+    from tiebreak.cli.app import app
+
+    # Rich asks the environment how wide and how colourful the terminal is; the page must not depend on it.
+    os.environ.update({"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"})
+    parts = ["# What can each command do?\n\nWritten by `make docs` from `tiebreak ... --help`.\n"]
+    for verb in VERBS:
+        result = CliRunner().invoke(app, [*verb, "--help"], prog_name="tiebreak")
+        text = "\n".join(line.rstrip() for line in result.stdout.splitlines()).strip("\n")
+        parts.append(f"## {' '.join(('tiebreak', *verb))}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Write the pages."""
+    (HERE / "cli.md").write_text(cli_page(), encoding="utf-8")
+    sys.stdout.write("wrote docs/cli.md\n")
+
+
+if __name__ == "__main__":
+    main()
