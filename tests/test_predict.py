@@ -119,6 +119,16 @@ def test_parts_of_an_interrupted_run_are_neither_lost_nor_mixed(votes, length_ju
     assert (parts / "000000.parquet").is_file()
 
 
+def test_a_fault_of_the_input_leaves_nothing_in_the_way(votes, length_judge, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def tables():  # type: ignore[no-untyped-def]
+        yield votes(ROWS)
+        raise DataError("row 26 is bad")
+
+    with pytest.raises(DataError, match="row 26"):
+        predict.predict_file(tables(), length_judge, tmp_path / "p.csv", form="csv", identity="x", chunk_rows=4)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_identity_follows_input_judge_and_settings(length_judge, tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "x").write_text("1")
     (tmp_path / "y").write_text("2")

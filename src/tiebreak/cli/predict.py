@@ -12,10 +12,6 @@ from tiebreak.cli import console, options
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import polars as pl
-
     from tiebreak.ingest import Report
 
 EPILOG = """
@@ -47,6 +43,9 @@ def command(
     limit: options.Limit = None,
     input_format: options.InputFormat = "auto",
     mapping: options.Map = None,
+    on_bad: Annotated[
+        str, typer.Option("--on-bad", help="Rows that cannot be read: stop, or skip (to OUTPUT.rejected.jsonl).")
+    ] = "stop",
     chunk_rows: Annotated[int | None, typer.Option(min=1, help="Rows judged and stored at a time.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")] = False,
     as_json: options.Json = False,
@@ -62,14 +61,15 @@ def command(
     if as_json and output == "-":
         raise UsageError("--json and -o - both write to stdout", expected="one of them", mend="-o FILE with --json")
     loaded = judges.load(judge)
-    reading = ingest.Options(format=input_format, mapping=options.parse_map(mapping))
+    reading = ingest.Options(format=input_format, mapping=options.parse_map(mapping), on_bad=on_bad)  # type: ignore[arg-type]
     rows = chunk_rows or predict.CHUNK_ROWS
     name = str(judge) if judge else f"embedded ({loaded.manifest.name})"
     if dry_run:
         console.note(f"would judge {', '.join(files)} with {name} and write {target} to {output}")
         return
     report = ingest.Report()
-    tables = _head(ingest.stream(files, reading, report=report), limit)
+    rejected = None if output == "-" else Path(f"{output}.rejected.jsonl")
+    tables = ingest.stream(files, reading, report=report, rejected=rejected, limit=limit)
     with console.progress("predict", total=limit) as advance:
         if output == "-":
             for text in predict.predict_stream(tables, loaded, form=target, chunk_rows=rows, advance=advance):
@@ -90,23 +90,13 @@ def command(
     _report(run.rows, run.reused, output, target, name, report, as_json)
 
 
-def _head(tables: Iterator[pl.DataFrame], limit: int | None) -> Iterator[pl.DataFrame]:
-    left = limit
-    for table in tables:
-        if left is None:
-            yield table
-            continue
-        yield table.head(left)
-        left -= min(left, table.height)
-        if not left:
-            return
-
-
 def _report(rows: int, reused: int, output: str, form: str, judge: str, report: Report, as_json: bool) -> None:
     for text, count in report.notes.items():
         console.note(f"  {text}: {count:,}")
+    if report.rejected:
+        console.say(f"{report.rejected:,} rows could not be read; they are in {output}.rejected.jsonl")
     taken = f", {reused:,} of them taken over from the interrupted run" if reused else ""
     console.note(f"wrote {rows:,} predictions{taken} to {output} ({form}); judge: {judge}")
     if as_json:
         console.emit_json({"rows": rows, "reused": reused, "output": output, "format": form, "judge": judge,
-                           "notes": report.notes})  # fmt: skip
+                           **report.as_dict()})  # fmt: skip

@@ -14,6 +14,7 @@ import polars as pl
 
 import tiebreak
 from tiebreak import storage
+from tiebreak.errors import DataError
 from tiebreak.judges import Judge
 from tiebreak.predict import write
 from tiebreak.predict.parts import Parts
@@ -80,13 +81,18 @@ def predict_file(
     """
     parts = Parts.begin(output, identity, resume=resume)
     count = rows = reused = 0
-    for number, chunk in enumerate(ahead(chunks(tables, chunk_rows))):
-        if parts.finished(number, chunk["id"]):
-            reused += chunk.height
-        else:
-            parts.store(number, judge.predict(chunk))
-        count, rows = number + 1, rows + chunk.height
-        advance(chunk.height)
+    try:
+        for number, chunk in enumerate(ahead(chunks(tables, chunk_rows))):
+            if parts.finished(number, chunk["id"]):
+                reused += chunk.height
+            else:
+                parts.store(number, judge.predict(chunk))
+            count, rows = number + 1, rows + chunk.height
+            advance(chunk.height)
+    except DataError:
+        # The input itself is at fault: mended, it is another input, and these parts could never be used.
+        parts.discard()
+        raise
     table = parts.collect(count)
     write.write(table, output, form, sample)
     parts.discard()
