@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import tiebreak
-from tiebreak.cli import compare, console, predict
+from tiebreak.cli import calibrate, compare, console, import_, predict
 
 app = typer.Typer(
     name="tiebreak",
@@ -44,5 +44,7 @@ def _options(
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 
+app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.command)
 app.command("predict", epilog=predict.EPILOG)(predict.command)
 app.command("compare", epilog=compare.EPILOG)(compare.command)
+data.command("import", epilog=import_.EPILOG)(import_.command)

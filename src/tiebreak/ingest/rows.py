@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from tiebreak.comparisons import SOFT
 from tiebreak.ingest.options import Options
 
 Record = Mapping[str, Any]
@@ -29,6 +30,7 @@ LABEL_WORDS: Final = {
 }  # fmt: skip
 BOTH_BAD_WORDS: Final = ("tie (bothbad)", "bothbad", "both_bad", "both bad")
 
+_NUMBERS: Final = (*SOFT, "weight", "fold")
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -172,18 +174,14 @@ def carried(record: Record, columns: Mapping[str, str]) -> dict[str, Any]:
     """The columns of `CARRIED` that this file has, for `Row(**...)`."""
     values: dict[str, Any] = {}
     for ours, theirs in columns.items():
-        if ours == "weight":
-            weight = number(record, theirs)
-            if weight is not None and weight < 0:
-                raise BadRow(f"{theirs} is a negative weight: {weight:g}")
-            values[ours] = weight
-        elif ours == "fold":
-            fold = number(record, theirs)
-            if fold is not None and not (fold.is_integer() and abs(fold) < 2**53):
-                raise BadRow(f"{theirs} is not a whole number: {fold:g}")
-            values[ours] = None if fold is None else int(fold)
-        else:
-            values[ours] = record.get(theirs)
+        values[ours] = number(record, theirs) if ours in _NUMBERS else record.get(theirs)
+    weight, fold = values.get("weight"), values.get("fold")
+    if weight is not None and weight < 0:
+        raise BadRow(f"{columns['weight']} is a negative weight: {weight:g}")
+    if fold is not None:
+        if not (fold.is_integer() and abs(fold) < 2**53):
+            raise BadRow(f"{columns['fold']} is not a whole number: {fold:g}")
+        values["fold"] = int(fold)
     return values
 
 
