@@ -1,0 +1,246 @@
+"""`tiebreak calibrate`: are the probabilities honest, and the map that mends them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiebreak.cli import console, options
+from tiebreak.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tiebreak.bundle import Manifest
+    from tiebreak.calibrate import Estimate, Rows, Study
+
+EPILOG = """
+Examples:
+
+    tiebreak calibrate predictions.parquet --labels votes.parquet
+
+    tiebreak calibrate predictions.parquet --labels votes.parquet -o calibration.json
+
+    tiebreak calibrate predictions.parquet --labels votes.parquet --judge my-judge -o my-judge-calibrated
+
+    tiebreak calibrate teacher.csv --labels teacher.csv --columns m1_a,m1_b,m1_tie --method auto --json
+
+    tiebreak calibrate new.parquet --apply calibration.json -o calibrated.parquet
+
+The predictions must be out of fold: made by a judge that was not trained on these votes.
+"""
+
+
+def command(
+    table: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Probabilities: .parquet, .csv or .jsonl.")],
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Votes for the same ids: any votes file, or just id and label.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .json file for the calibration alone, a directory for a bundle, a table with --apply.",
+        ),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="symmetric, temperature, vector, dirichlet, dirichlet-symmetric, or auto for the best.")
+    ] = "symmetric",
+    judge: Annotated[
+        Path | None,
+        typer.Option("--judge", "-j", help="Bundle that made the predictions; -o gets a copy with the calibration."),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,TIE", help="Names of the columns. [default: p_a,p_b,p_tie]")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Outer folds of the nested cross-validation.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="How often to draw the folds anew.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of folds and resamples.")] = 0,
+    apply: Annotated[
+        Path | None, typer.Option("--apply", metavar="CALIBRATION", help="Use a saved calibration; nothing is fitted.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overrule the collapse alarm and the least number of rows; recorded.")
+    ] = False,
+    input_format: options.InputFormat = "auto",
+    mapping: options.Map = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Judge calibrations by nested cross-validation, before and after, and keep one.
+
+    A calibration that makes a constant of the judge, turns its verdict round, or beats no class prior is refused
+    (exit code 6).
+    """  # fmt: skip
+    names = _columns(columns)
+    _check_options(labels, output, judge, apply, method)
+    if apply is not None or labels is None:
+        _apply(table, apply, output, names, force=force, dry_run=dry_run)
+        return
+    from tiebreak import calibrate
+    from tiebreak.calibrate import document
+
+    predicted = _read_predictions(table, names)
+    votes = _read_votes(labels, input_format, mapping)
+    rows = calibrate.join(predicted, votes)
+    _tell_rows(rows, predicted.height)
+    if dry_run:
+        console.note(f"would judge {', '.join(calibrate.METHODS)} and write {method} to {output or 'no file'}")
+        return
+    study = _study(rows, predicted, votes, judge, folds=folds, repeats=repeats, seed=seed, force=force)
+    if as_json:
+        console.emit_json({"method": method, **document.summary(study)})
+    else:
+        _print(study, study.best if method == "auto" else method)
+    for note in study.notes:
+        console.note(f"note: {note}")
+    made = document.make(study, method, force=force)
+    if made.forced:
+        console.say(f"warning: used by force although {'; '.join(made.forced)}")
+    if output is not None:
+        document.into_bundle(made, judge, output) if judge else calibrate.save(made, output)
+        console.note(f"wrote the {made.calibration.method} calibration to {output}")
+
+
+def _columns(text: str | None) -> list[str] | None:
+    names = text.split(",") if text else None
+    if names is not None and len(names) != 3:
+        raise UsageError(f"--columns {text!r}", expected="three names, for example --columns m1_a,m1_b,m1_tie")
+    return names
+
+
+def _check_options(
+    labels: Path | None, output: Path | None, judge: Path | None, apply: Path | None, method: str
+) -> None:
+    from tiebreak.calibrate import METHODS
+
+    if method not in (*METHODS, "auto"):
+        raise UsageError(f"--method {method!r}", expected=f"one of {', '.join((*METHODS, 'auto'))}")
+    if apply is not None and (judge is not None or labels is not None):
+        raise UsageError("--apply fits nothing", expected="PREDICTIONS --apply CALIBRATION -o TABLE, and no more")
+    if apply is None and output is not None and judge is None and output.suffix != ".json":
+        raise UsageError(f"-o {output}", expected="a .json file, or --judge BUNDLE to write a calibrated copy of it")
+
+
+def _read_predictions(path: Path, names: list[str] | None) -> pl.DataFrame:
+    from tiebreak.calibrate import tables
+
+    predicted, scaled = tables.prediction_table(tables.read_file(path), names, where=str(path))
+    if scaled:
+        console.note(f"  rows whose probabilities were rounded, scaled to sum 1: {scaled:,}")
+    return predicted
+
+
+def _read_votes(path: Path, input_format: str, mapping: list[str] | None) -> pl.DataFrame:
+    from tiebreak.calibrate import tables
+
+    if path.suffix.lower() in tables.SUFFIXES and input_format == "auto" and not mapping:
+        frame = tables.read_file(path)
+        if not tables.has_texts(frame):
+            return tables.label_table(frame, where=str(path))
+    from tiebreak import ingest
+
+    return ingest.read(path, format=input_format, mapping=options.parse_map(mapping))
+
+
+def _tell_rows(rows: Rows, predicted: int) -> None:
+    labelled = len(rows.probabilities)
+    left_out = f"; {predicted - labelled:,} without a label or with weight 0 left out" if predicted > labelled else ""
+    console.note(f"  {labelled:,} labelled rows in {rows.group_count:,} groups{left_out}")
+
+
+def _study(
+    rows: Rows,
+    predicted: pl.DataFrame,
+    votes: pl.DataFrame,
+    judge: Path | None,
+    *,
+    folds: int,
+    repeats: int,
+    seed: int,
+    force: bool,
+) -> Study:
+    from tiebreak import bundle, calibrate
+
+    probabilities = rows.probabilities
+    if judge is not None:
+        manifest = bundle.read(judge)
+        _warn_if_trained_on(manifest, votes)
+        if manifest.calibration is not None:
+            console.note(f"  {judge} is calibrated already ({manifest.calibration.method}): undone, to be replaced")
+            probabilities = calibrate.undo(manifest.calibration, probabilities)
+    equivariant = judge is not None or calibrate.is_equivariant(predicted)
+    with console.progress("calibrate", total=folds * repeats * len(calibrate.METHODS), unit="fits") as advance:
+        return calibrate.study(
+            probabilities, rows.targets, rows.groups, weights=rows.weights, folds=folds, repeats=repeats,
+            seed=seed, equivariant=equivariant, force=force, advance=advance,
+        )  # fmt: skip
+
+
+def _warn_if_trained_on(manifest: Manifest, votes: pl.DataFrame) -> None:
+    """Whole data sets are recognised by fingerprint; a part of one cannot be."""
+    from tiebreak import comparisons
+
+    if not set(comparisons.REQUIRED) <= set(votes.columns):
+        return
+    found = comparisons.fingerprint(comparisons.validate(votes))
+    for source in manifest.training:
+        if source.fingerprint == found:
+            console.say(
+                f"warning: the judge was trained on these very votes ({source.name}): unless the predictions are out "
+                "of fold, the calibration will be far too confident"
+            )
+
+
+def _print(study: Study, chosen: str) -> None:
+    from tiebreak.calibrate.reliability import reliability
+    from tiebreak.calibrate.words import describe
+
+    lines = [
+        [name + (" *" if name == chosen else ""), str(result.parameters), str(result.log_loss), _signed(result.change),
+         str(result.brier), str(result.ece), f"{result.accuracy}", "refused" if result.faults else ""]
+        for name, result in study.results.items()
+    ]  # fmt: skip
+    console.table(
+        f"out of fold, {study.folds} folds x {study.repeats}, 95 % intervals (* = {chosen})",
+        ("method", "numbers", "log-loss", "change", "Brier", "ECE", "accuracy", ""),
+        lines,
+    )
+    if chosen not in study.results:
+        return
+    result = study.results[chosen]
+    if result.calibration is not None:
+        console.emit("\n".join((f"\n{chosen}:", *(f"  {sentence}" for sentence in describe(result.calibration)), "")))
+    bins = [
+        [cell.label, f"{cell.rows:,}", f"{cell.before:.3f}", f"{cell.after:.3f}", f"{cell.seen:.3f}"]
+        for cell in reliability(study, chosen)
+    ]
+    console.table(f"reliability of {chosen}", ("class", "rows", "said before", "said after", "voted"), bins)
+    console.emit(f"\nbest: {study.best} (the simplest within noise of the lowest log-loss)")
+
+
+def _signed(estimate: Estimate) -> str:
+    return f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
+
+
+def _apply(
+    path: Path, calibration: Path | None, output: Path | None, names: list[str] | None, *, force: bool, dry_run: bool
+) -> None:
+    from tiebreak import calibrate
+    from tiebreak.calibrate.words import describe
+    from tiebreak.predict import format_of
+    from tiebreak.predict.write import write
+
+    if calibration is None or output is None:
+        raise UsageError("nothing to do", expected="--labels VOTES, or --apply CALIBRATION -o TABLE")
+    form = format_of(str(output))
+    loaded = calibrate.load(calibration, force=force)
+    done = calibrate.apply_table(loaded, _read_predictions(path, names))
+    if dry_run:
+        console.note(f"would write {done.height:,} calibrated predictions to {output}")
+        return
+    write(done, output, form)
+    console.note(f"wrote {done.height:,} predictions to {output}; {'; '.join(describe(loaded))}")
