@@ -1,0 +1,171 @@
+"""Training a features judge on votes, and measuring it by grouped cross-validation on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+import numpy as np
+import polars as pl
+from pydantic import JsonValue
+
+from tiebreak import comparisons
+from tiebreak.bundle import Manifest, TrainingSource
+from tiebreak.errors import DataError
+from tiebreak.judges.features import CARD, Features, FeaturesJudge, extract, model
+from tiebreak.predictions import softmax
+from tiebreak.train import card, fitting, scores
+from tiebreak.train.recipe import Recipe
+
+Progress = Callable[[int], None]
+"""Called with 1 after each fit."""
+
+LEAST_ROWS: Final = 20
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """Labelled rows, ready to be taken apart into folds."""
+
+    table: pl.DataFrame
+    features: Features
+    targets: np.ndarray
+    weight: np.ndarray
+    source: np.ndarray
+    group: np.ndarray
+    target_source: str
+
+    def examples(self, rows: np.ndarray) -> fitting.Examples:
+        """What a fit sees of these rows."""
+        picked = Features(
+            self.features.signed[rows],
+            self.features.symmetric[rows],
+            self.features.signed_names,
+            self.features.symmetric_names,
+        )
+        offset = _tie_offsets(self.targets[rows], self.weight[rows], self.source[rows], self.target_source)
+        return fitting.Examples(picked, self.targets[rows], self.weight[rows], offset)
+
+
+def train_features(
+    table: pl.DataFrame, recipe: Recipe | None = None, *, advance: Progress | None = None
+) -> FeaturesJudge:
+    """Train a judge on votes.
+
+    The first source of the table is the target: the judge is for votes like these. Rows of other sources support it
+    with a smaller weight.
+
+    Args:
+        table: Comparisons with labels (hard or soft). Rows of one `group` never stand on both sides of a fold; rows
+            without a group stand alone (`tiebreak.prepare.groups` finds them).
+        recipe: Choices; the defaults made the embedded judge.
+        advance: Told after each fit; there are `folds * repeats + 1`.
+
+    Raises:
+        DataError: There are too few labelled rows or groups, or all votes are the same.
+        MissingExtraError: LightGBM is not installed.
+    """
+    recipe = recipe or Recipe()
+    votes = _votes(comparisons.validate(table), recipe)
+    step = advance or (lambda _: None)
+    metrics = _cross_validate(votes, recipe, step)
+    files = fitting.fit(votes.examples(np.arange(votes.table.height)), seed=recipe.seed)
+    step(1)
+    manifest = _manifest(votes, recipe, metrics)
+    return FeaturesJudge(manifest, {**files, CARD: card.write(manifest, recipe).encode()})
+
+
+def _votes(table: pl.DataFrame, recipe: Recipe) -> _Votes:
+    labelled = table.filter(~np.isnan(comparisons.targets(table)).any(axis=1))
+    targets = comparisons.targets(labelled)
+    _check(labelled, targets, table.height)
+    source = labelled["source"].fill_null("votes").to_numpy()
+    stands_alone = pl.format("row {}", pl.int_range(pl.len()))
+    group = labelled.select(pl.coalesce("group", stands_alone))["group"].to_numpy()
+    if len(np.unique(group)) < recipe.folds:
+        raise DataError(f"{len(np.unique(group))} groups of rows", expected=f"at least {recipe.folds}, one a fold")
+    given = labelled["weight"].fill_null(1.0).to_numpy()
+    weight = np.where(source == source[0], given, given * recipe.support)
+    return _Votes(labelled, extract(labelled), targets, weight, source, group, str(source[0]))
+
+
+def _check(labelled: pl.DataFrame, targets: np.ndarray, rows: int) -> None:
+    if labelled.height < LEAST_ROWS:
+        raise DataError(
+            f"{labelled.height} of {rows} rows have a label",
+            expected=f"at least {LEAST_ROWS} votes; a useful judge needs some hundreds",
+        )
+    mass = targets.sum(axis=0)
+    if mass[0] == 0 or mass[1] == 0:
+        found = ", ".join(name for name, part in zip(comparisons.LABELS, mass, strict=True) if part)
+        raise DataError(
+            f"all votes are {found}",
+            expected="votes for a and votes for b",
+            mend="if the better answer always stands on one side, shuffle the sides before training",
+        )
+
+
+def _tie_offsets(targets: np.ndarray, weight: np.ndarray, source: np.ndarray, target_source: str) -> np.ndarray:
+    """How much likelier a tie is in each row's source than in the target, in log-odds."""
+    offsets = np.zeros(len(targets))
+    base = _log_odds(targets[source == target_source, 2], weight[source == target_source])
+    for name in np.unique(source):
+        rows = source == name
+        offsets[rows] = _log_odds(targets[rows, 2], weight[rows]) - base
+    return offsets
+
+
+def _log_odds(share: np.ndarray, weight: np.ndarray) -> float:
+    ties, rest = (share * weight).sum() + 0.5, ((1 - share) * weight).sum() + 0.5
+    return float(np.log(ties / rest))
+
+
+def _cross_validate(votes: _Votes, recipe: Recipe, step: Progress) -> dict[str, JsonValue]:
+    """Hold out each fold's groups in every source, fit on the rest, and score each source on its own."""
+    rng = np.random.default_rng(recipe.seed)
+    names, codes = np.unique(votes.group, return_inverse=True)
+    predicted = np.empty((recipe.repeats, len(codes), 3))
+    for repeat in range(recipe.repeats):
+        fold = (rng.permutation(len(names)) % recipe.folds)[codes]
+        for number in range(recipe.folds):
+            predicted[repeat, fold == number] = _held_out(votes, fold == number, recipe.seed + repeat)
+            step(1)
+    return scores.by_source(predicted, votes.targets, votes.source, codes, seed=recipe.seed)
+
+
+def _held_out(votes: _Votes, test: np.ndarray, seed: int) -> np.ndarray:
+    examples = votes.examples(np.flatnonzero(~test))
+    files = fitting.fit(examples, seed=seed)
+    held = votes.examples(np.flatnonzero(test)).features
+    learned = model.load(files, held.signed.shape[1], held.symmetric.shape[1])
+    return softmax(learned.logits(held))
+
+
+def _manifest(votes: _Votes, recipe: Recipe, metrics: dict[str, JsonValue]) -> Manifest:
+    names = list(dict.fromkeys(votes.source.tolist()))
+    parts = {name: votes.table.filter(pl.Series(votes.source == name)) for name in names}
+    return Manifest(
+        kind=FeaturesJudge.kind,
+        name=recipe.name,
+        swap_equivariant=True,
+        settings={
+            "signed": list(votes.features.signed_names),
+            "symmetric": list(votes.features.symmetric_names),
+            "target": votes.target_source,
+            "support": recipe.support,
+            "seed": recipe.seed,
+        },
+        training=[
+            TrainingSource(
+                name=name,
+                rows=part.height,
+                fingerprint=comparisons.fingerprint(part),
+                licence=recipe.licences.get(name),
+            )
+            for name, part in parts.items()
+        ],
+        metrics=metrics,
+        versions={name: version(name) for name in ("tiebreak", "polars", "numpy", "lightgbm")},
+    )
