@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import tiebreak
-from tiebreak.cli import calibrate, compare, console, import_, predict
+from tiebreak.cli import calibrate, compare, console, import_, predict, train_features
 
 app = typer.Typer(
     name="tiebreak",
@@ -48,3 +48,4 @@ app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.command)
 app.command("predict", epilog=predict.EPILOG)(predict.command)
 app.command("compare", epilog=compare.EPILOG)(compare.command)
 data.command("import", epilog=import_.EPILOG)(import_.command)
+train.command("features", epilog=train_features.EPILOG)(train_features.command)
