@@ -19,7 +19,7 @@ _ROLES: Final = {
     "assistant": "assistant", "gpt": "assistant", "model": "assistant",
     "system": "system", "developer": "system",
 }  # fmt: skip
-_MARKER: Final = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant):")
+_MARKER: Final = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")  # linear: nothing repeats within the text
 
 
 def messages(value: Any, column: str, marks: Marks) -> list[Message]:

@@ -6,7 +6,8 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Final
 
@@ -44,11 +45,6 @@ class _Rewound(io.RawIOBase):
         buffer[: len(part)] = part
         return len(part)
 
-    def close(self) -> None:
-        if self.rest is not sys.stdin.buffer:
-            self.rest.close()
-        super().close()
-
 
 def check(path: str) -> None:
     """Refuse a path that cannot be a file of votes, before anything is read.
@@ -64,35 +60,39 @@ def check(path: str) -> None:
         raise DataError(f"{path} is a directory", expected="files", mend=f"name its files: {path.rstrip('/')}/*")
 
 
-def items(path: str) -> Iterator[Item]:
+def items(path: str) -> Generator[Item, None, None]:
     """The records of a file in order, one at a time, with those that could not be taken apart.
 
     Raises:
         DataError: The file as a whole cannot be read: empty, cut off, of an unknown kind.
     """
-    stream = _open(path)
     read = 0
-    try:
-        for item in _reader(path, stream):
-            yield item
-            read += 1
-    except EOFError as error:
-        raise DataError(
-            f"{path}: the gzip stream is cut off after {read:,} rows", expected="a whole file", mend="copy it again"
-        ) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: the gzip stream is damaged after {read:,} rows ({error})") from error
-    finally:
-        stream.close()
+    with ExitStack() as stack:
+        try:
+            for item in _reader(path, _open(path, stack)):
+                yield item
+                read += 1
+        except EOFError as error:
+            raise DataError(
+                f"{path}: the gzip stream is cut off after {read:,} rows", expected="a whole file", mend="copy it again"
+            ) from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"{path}: the gzip stream is damaged after {read:,} rows ({error})") from error
     if read == 0:
         raise DataError(f"{path}: no rows", expected="a header and rows, or one record a line")
 
 
-def _open(path: str) -> io.BufferedReader:
-    stream: IO[bytes] = sys.stdin.buffer if path == STDIN else Path(path).open("rb")  # noqa: SIM115 - `items` closes it
+def _open(path: str, stack: ExitStack) -> io.BufferedReader:
+    """The bytes of a file, unpacked; the stack closes what is opened (and leaves standard input alone)."""
+    stream: IO[bytes]
+    try:
+        # The stack closes it.
+        stream = sys.stdin.buffer if path == STDIN else stack.enter_context(open(path, "rb"))  # noqa: SIM115
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}", expected="a readable file") from error
     opened = _with_head(stream)
     if opened.peek(2)[:2] == b"\x1f\x8b":
-        opened = _with_head(gzip.GzipFile(fileobj=opened))  # type: ignore[arg-type]
+        opened = _with_head(stack.enter_context(gzip.GzipFile(fileobj=opened)))  # type: ignore[arg-type]
     return opened
 
 

@@ -15,7 +15,7 @@ from tiebreak import storage
 from tiebreak.comparisons import SCHEMA, TEXTS
 from tiebreak.errors import UsageError
 from tiebreak.ingest.options import Options, Report
-from tiebreak.ingest.streaming import stream
+from tiebreak.ingest.streaming import Reader, rejects
 
 STDOUT: Final = "-"
 ROW_GROUP: Final = 16_384
@@ -46,16 +46,18 @@ def import_file(
         ResourceError: The output cannot be written.
     """
     write = _writer(output)
+    options = options or Options()
     report = Report()
     is_file = output is not None and str(output) != STDOUT
-    rejected = output.with_name(f"{output.stem}.rejected.jsonl") if output is not None and is_file else None
-    tables = stream(paths, options, rejected=rejected, report=report, limit=limit)
-    counted = _counted(tables, advance)
-    if output is not None and is_file:
-        with storage.replacing(output) as aside:
-            write(counted, aside)
-    else:
-        write(counted, Path(STDOUT))
+    reader = Reader(paths, options, report, limit=limit)
+    if output is None or not is_file:
+        write(_counted(reader.tables(None), advance), Path(STDOUT))
+        return report
+    rejected = output.with_name(f"{output.stem}.rejected.jsonl") if options.on_bad == "skip" else None
+    # Both files are held here and not in the stream: polars pulls the stream in a thread of its own, which is not
+    # wound up when the user interrupts.
+    with rejects(rejected) as bad, storage.replacing(output) as aside:
+        write(_counted(reader.tables(bad), advance), aside)
     return report
 
 

@@ -51,7 +51,7 @@ def plan(sample: Sample, options: Options) -> Plan:
         label = _label(record) if labelled else None
         return Row(prompt, response_a, response_b, label, **rows.carried(record, columns))
 
-    return Plan(convert, frozenset((*TEXTS, *WINNERS, *columns.values())))
+    return Plan(convert, frozenset((*TEXTS, *(WINNERS if labelled else ()), *columns.values())))
 
 
 def _label(record: Record) -> str | None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, Final
 
+from tiebreak.comparisons import SOFT
+from tiebreak.errors import UsageError
 from tiebreak.ingest import conversation, rows
 from tiebreak.ingest.conversation import Message
 from tiebreak.ingest.options import Options
@@ -19,6 +22,9 @@ NAME: Final = "preference"
 SIDE_B: Final = "chosen answer put on side b by the seeded hash"
 CONTRADICTION: Final = "rejected answer has the higher rating: the names chosen and rejected were followed"
 
+_MESSAGES: Final = re.compile(r"""\s*\[\s*\{\s*['"](?:role|content|from|value)['"]""")
+_TRANSCRIPT: Final = "\n\nHuman:"
+_SIDED: Final = ("response_a", "response_b", "label", "rating_a", "rating_b", "model_a", "model_b", *SOFT)
 _OTHER_NAMES: Final = {
     "id": ("prompt_id", "question_id"),
     "rating_chosen": ("score_chosen", "chosen-rating", "chosen_rating", "chosen_score"),
@@ -40,7 +46,17 @@ def misfit(sample: Sample) -> str:
 
 
 def plan(sample: Sample, options: Options) -> Plan:
-    """How to read the rows of this file; columns may have other names (`options.mapping`)."""
+    """How to read the rows of this file; columns may have other names (`options.mapping`).
+
+    Raises:
+        UsageError: A column is mapped that speaks of the sides a and b, which are not drawn yet.
+    """
+    sided = [ours for ours in options.mapping if ours in _SIDED]
+    if sided:
+        raise UsageError(
+            f"--map {sided[0]}=... goes with two answers a and b, not with chosen and rejected",
+            expected="prompt, chosen, rejected, rating_chosen, rating_rejected, model_chosen, model_rejected",
+        )
     where: dict[str, str] = {}
     for ours in ("prompt", "chosen", "rejected", *_OTHER_NAMES):
         names = (options.mapping.get(ours, ours), *_OTHER_NAMES.get(ours, ()))
@@ -79,23 +95,26 @@ def _label(record: Record, where: dict[str, str], chosen_first: bool, marks: Mar
 
 def _side(prompt: Any, answer: Any, column: str, marks: Marks) -> tuple[Turns, Turns]:
     """Prompts and answers of one side: the prompt column in front, unless the answer column is a whole conversation."""
-    said = _messages(answer, column, marks, role="assistant")
+    if answer is None:
+        raise BadRow(f"{column} is missing")
+    said = _messages(answer, column, marks, role="assistant", alone=prompt is None)
     if not any(role == "user" for role, _ in said):
         if prompt is None:
             raise BadRow(f"{column} holds no prompt, and there is no prompt column; map one: --map prompt=YOUR_COLUMN")
-        said = _messages(prompt, "prompt", marks, role="user") + said
+        said = _messages(prompt, "prompt", marks, role="user", alone=False) + said
     return conversation.turns(_unfinished(said), marks)
 
 
-def _messages(value: Any, column: str, marks: Marks, *, role: str) -> list[Message]:
-    if isinstance(value, str):
-        found = conversation.transcript(value)
-        if found is None and value.lstrip().startswith('[{"'):
-            return conversation.messages(value, column, marks)
-        return [(role, value)] if found is None else found
-    if value is None:
-        raise BadRow(f"{column} is missing")
-    return conversation.messages(value, column, marks)
+def _messages(value: Any, column: str, marks: Marks, *, role: str, alone: bool) -> list[Message]:
+    """The messages of a cell; a text that is neither messages nor a transcript is one message of the role given.
+
+    Beside a prompt column, an answer may well begin with the word "Assistant:"; it is a transcript only when it begins
+    as those do.
+    """
+    if not isinstance(value, str) or _MESSAGES.match(value):
+        return conversation.messages(value, column, marks)
+    found = conversation.transcript(value) if alone or value.startswith(_TRANSCRIPT) else None
+    return [(role, value)] if found is None else found
 
 
 def _unfinished(said: list[Message]) -> list[Message]:

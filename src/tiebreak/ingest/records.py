@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,7 @@ import polars as pl
 
 from tiebreak.errors import DataError
 
-CELL_LIMIT: Final = 1 << 28
+CELL_LIMIT: Final = 1 << 26
 """Characters in one cell or one record. Real cells reach some MB; a quote that never closes would swallow the file."""
 
 _HEADER_LIMIT: Final = 1 << 20
@@ -44,18 +44,20 @@ def delimited(stream: io.BufferedReader, path: str) -> Iterator[Item]:
     first = text.readline(_HEADER_LIMIT)
     if "\0" in first or not _is_utf8(first) or len(first) == _HEADER_LIMIT:
         raise DataError(f"{path} is no table", expected="CSV, TSV, JSON, JSON lines or parquet; gzip of the texts")
-    rows = csv.reader(chain([first], text), delimiter=max(_DELIMITERS, key=first.count), strict=True)
+    seen: list[str] = []
+    rows = csv.reader(_kept(chain([first], text), seen), delimiter=max(_DELIMITERS, key=first.count), strict=True)
     header = _next(rows) or []
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
         raise DataError(f"{path}: column {doubled[0]!r} occurs twice", expected="different names in the header")
     number = 0
     while True:
+        seen.clear()
         try:
             cells = _next(rows)
         except csv.Error as error:
             number += 1
-            yield Item(number, {"line": rows.line_num}, f"broken CSV near line {rows.line_num:,}: {error}")
+            yield Item(number, {"text": "".join(seen)}, f"broken CSV near line {rows.line_num:,}: {error}")
             continue
         if cells is None:
             return
@@ -63,6 +65,13 @@ def delimited(stream: io.BufferedReader, path: str) -> Iterator[Item]:
             continue
         number += 1
         yield _row(number, header, cells)
+
+
+def _kept(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
+    """The lines, each put by until its row is known to be well: a row that is broken must be shown whole."""
+    for line in lines:
+        seen.append(line)
+        yield line
 
 
 def _next(rows: Any) -> list[str] | None:
@@ -111,7 +120,7 @@ def json_lines(stream: io.BufferedReader) -> Iterator[Item]:
         else:
             fault = "" if isinstance(record, dict) else "not a JSON object"
         if fault:
-            yield Item(number, {"line": line.decode("utf-8", "surrogateescape").rstrip("\r\n")}, fault)
+            yield Item(number, {"text": line.decode("utf-8", "surrogateescape").rstrip("\r\n")}, fault)
         else:
             yield Item(number, record)
 

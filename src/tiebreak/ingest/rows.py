@@ -129,9 +129,9 @@ def text_cell(record: Record, column: str) -> Turns:
 
 def label_of(value: Any, options: Options, marks: Marks) -> str | None:
     """The label that a word stands for; empty means unlabelled, an unknown word is refused."""
-    if value is None or value == "":
+    word = (as_text(value) or "").strip()
+    if not word:
         return None
-    word = str(value).strip()
     if word in options.labels:
         return options.labels[word]
     word = word.lower()
@@ -143,7 +143,7 @@ def label_of(value: Any, options: Options, marks: Marks) -> str | None:
         marks.append(BOTH_BAD_TIE)
         return "tie"
     accepted = ", ".join((*LABEL_WORDS, *BOTH_BAD_WORDS))
-    raise BadRow(f"unknown label {shown(value)}; accepted are {accepted}, or name yours: --label {word or 'X'}=a")
+    raise BadRow(f"unknown label {shown(value)}; accepted are {accepted}, or name yours: --label {shown(word)}=a")
 
 
 def by_rating(first: float | None, second: float | None, marks: Marks) -> str | None:
@@ -163,7 +163,7 @@ def number(record: Record, column: str | None) -> float | None:
         return None
     try:
         result = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not math.isfinite(result):
         raise BadRow(f"{column} is not a finite number but {shown(value)}")
@@ -192,12 +192,16 @@ def carried_columns(sample: Sample, options: Options, names: tuple[str, ...]) ->
 
 
 def as_text(value: Any) -> str | None:
-    """An id or a name as text: 7 and 7.0 are "7", empty is nothing."""
-    if value is None or value == "":
+    """An id, a name or a label as text: 7 and 7.0 are "7"; empty and not-a-number are nothing."""
+    if isinstance(value, str):
+        return value or None
+    if value is None or value != value:
         return None
+    if isinstance(value, list | dict):
+        raise BadRow(f"a text or a number was expected, not {shown(value)}")
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
-    return without_surrogates(str(value))
+    return str(value)
 
 
 def without_surrogates(text: str) -> str:

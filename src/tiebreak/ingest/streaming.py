@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import closing, contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Final
@@ -14,15 +14,16 @@ import polars as pl
 from tiebreak import storage
 from tiebreak.errors import BadRowsError, DataError, UsageError
 from tiebreak.ingest import files, recognise
-from tiebreak.ingest.options import Options, Report
+from tiebreak.ingest.options import CARRIED, CONTENT, Options, Report
 from tiebreak.ingest.records import Item
-from tiebreak.ingest.rows import BadRow, LeftOut, Marks, Record, Sample
+from tiebreak.ingest.rows import BadRow, LeftOut, Marks, Plan, Record, Row, Sample
 from tiebreak.ingest.table import Builder
 
 BATCH_ROWS: Final = 4096
 BATCH_CHARACTERS: Final = 32 << 20
 """A table is given out at this size, however few rows it has: some rows have megabytes."""
 
+MEANINGFUL: Final = frozenset((*CARRIED, *CONTENT, "winner", "winner_model_a", "winner_model_b", "winner_tie"))
 SHOWN: Final = 20
 SAMPLED: Final = 64
 
@@ -52,23 +53,46 @@ def stream(
             read, so that it can say how many there are; no table is given out after the first of them.
         UsageError: No file, or one that cannot be what the options say.
     """
-    names = [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-    if not names:
-        raise UsageError("no file to read", expected="at least one path")
-    if names.count(files.STDIN) > 1:
-        raise UsageError("standard input (-) named more than once", expected="once")
-    for name in names:
-        files.check(name)
-    if batch_rows < 1 or (limit is not None and limit < 1):
-        raise UsageError("batch_rows and limit must be at least 1")
-    reader = _Reader(options or Options(), report or Report(), batch_rows, limit)
-    return reader.tables(names, rejected)
+    reader = Reader(paths, options or Options(), report or Report(), batch_rows=batch_rows, limit=limit)
+    return _kept_aside(reader, rejected)
 
 
-class _Reader:
-    """The state of one stream."""
+def _kept_aside(reader: Reader, rejected: Path | None) -> Iterator[pl.DataFrame]:
+    with rejects(rejected if reader.options.on_bad == "skip" else None) as aside:
+        yield from reader.tables(aside)
 
-    def __init__(self, options: Options, report: Report, batch_rows: int, limit: int | None) -> None:
+
+@contextmanager
+def rejects(path: Path | None) -> Iterator[IO[str] | None]:
+    """A file for rejected rows, there whole once the block ends well; none without a path."""
+    if path is None:
+        yield None
+        return
+    with storage.replacing(path) as aside, aside.open("w", encoding="utf-8") as out:
+        yield out
+
+
+class Reader:
+    """Reads some files once. The arguments are those of `stream`, and are checked at once."""
+
+    def __init__(
+        self,
+        paths: str | Path | Sequence[str | Path],
+        options: Options,
+        report: Report,
+        *,
+        batch_rows: int = BATCH_ROWS,
+        limit: int | None = None,
+    ) -> None:
+        self.names = [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        if not self.names:
+            raise UsageError("no file to read", expected="at least one path")
+        if self.names.count(files.STDIN) > 1:
+            raise UsageError("standard input (-) named more than once", expected="once")
+        for name in self.names:
+            files.check(name)
+        if batch_rows < 1 or (limit is not None and limit < 1):
+            raise UsageError("batch_rows and limit must be at least 1")
         self.options = options
         self.report = report
         self.batch_rows = batch_rows
@@ -77,15 +101,13 @@ class _Reader:
         self.first_bad: list[tuple[str, int, str]] = []
         self.aside: IO[str] | None = None
 
-    def tables(self, names: list[str], rejected: Path | None) -> Iterator[pl.DataFrame]:
-        with ExitStack() as stack:
-            if rejected is not None and self.options.on_bad == "skip":
-                aside = stack.enter_context(storage.replacing(rejected))
-                self.aside = stack.enter_context(aside.open("w", encoding="utf-8"))
-            for name in names:
-                yield from self._file(name)
-                if self._is_full():
-                    break
+    def tables(self, aside: IO[str] | None) -> Iterator[pl.DataFrame]:
+        """The tables, one after the other; bad rows go to `aside` where there is one."""
+        self.aside = aside
+        for name in self.names:
+            yield from self._file(name)
+            if self._is_full():
+                break
         if self.report.rejected and self.options.on_bad == "stop":
             raise BadRowsError(
                 self.first_bad, self.report.rejected,
@@ -93,26 +115,29 @@ class _Reader:
             )  # fmt: skip
 
     def _file(self, name: str) -> Iterator[pl.DataFrame]:
-        items = files.items(name)
+        with closing(files.items(name)) as items:
+            yield from self._items(name, items)
+
+    def _items(self, name: str, items: Iterator[Item]) -> Iterator[pl.DataFrame]:
         head = list(islice(items, SAMPLED))
         sample = _sample(head, name)
         form, plan = recognise.plan(sample, self.options, name)
         self.report.files.append(name)
         self.report.formats.append(form)
-        unused = [column for column in sample.columns if column not in plan.used]
+        convert = _Watched(sample, plan)
         stem = "stdin" if name == files.STDIN else Path(name).name.split(".")[0]
         before = self.report.rows
         for item in chain(head, items):
-            self._take(item, plan.convert, name, stem)
+            self._take(item, convert, name, stem)
             if self.builder.rows >= self.batch_rows or self.builder.characters >= BATCH_CHARACTERS or self._is_full():
                 yield from self._give(name)
                 if self._is_full():
                     break
         yield from self._give(name)
-        if unused:
-            self.report.notes[f"columns not carried: {', '.join(unused)}"] += self.report.rows - before
+        if convert.unused:
+            self.report.notes[f"columns not carried: {', '.join(convert.unused)}"] += self.report.rows - before
 
-    def _take(self, item: Item, convert: Any, name: str, stem: str) -> None:
+    def _take(self, item: Item, convert: _Watched, name: str, stem: str) -> None:
         marks: Marks = []
         try:
             if item.fault:
@@ -139,6 +164,28 @@ class _Reader:
 
     def _is_full(self) -> bool:
         return self.limit is not None and self.report.rows >= self.limit
+
+
+class _Watched:
+    """A plan, with an eye on columns that the sample did not have: JSON lines may bring new ones at any row."""
+
+    def __init__(self, sample: Sample, plan: Plan) -> None:
+        self.convert = plan.convert
+        self.known = set(sample.columns)
+        self.used = plan.used
+        self.unused = [column for column in sample.columns if column not in plan.used]
+
+    def __call__(self, record: Record, marks: Marks) -> Row:
+        if not record.keys() <= self.known:
+            for column in record.keys() - self.known:
+                if column in MEANINGFUL - self.used:
+                    raise BadRow(
+                        f"column {column} occurs here for the first time; the rows before were read without it"
+                    )
+                self.known.add(column)
+                if column not in self.used:
+                    self.unused.append(column)
+        return self.convert(record, marks)
 
 
 def _sample(head: list[Item], name: str) -> Sample:

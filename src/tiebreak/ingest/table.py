@@ -18,6 +18,7 @@ SURROGATES: Final = "lone surrogates replaced with U+FFFD"
 PADDED: Final = "turns padded with null"
 MADE_ID: Final = "id missing: made from the row number"
 
+_NAMES: Final = ("id", "model_a", "model_b", "group", "source")
 _OTHERS: Final = tuple(name for name in SCHEMA if name not in TEXTS)
 
 
@@ -46,13 +47,12 @@ class Builder:
         """
         texts = _even_turns(row, marks)
         _check_soft(row)
-        identifier = as_text(row.id)
-        if identifier is None:
-            identifier = str(number)
+        values = row._asdict() | {"source": row.source or source}
+        for name in _NAMES:
+            values[name] = _name(values[name], marks)
+        if values["id"] is None:
+            values["id"] = str(number)
             marks.append(MADE_ID)
-        values = row._asdict() | {"id": identifier, "source": as_text(row.source) or source}
-        for name in ("model_a", "model_b", "group"):
-            values[name] = as_text(values[name])
         for name, turns in zip(TEXTS, texts, strict=True):
             self._texts[name].append(turns)
             self.characters += sum(map(len, filter(None, turns)))
@@ -106,6 +106,16 @@ def _even_turns(row: Row, marks: Marks) -> tuple[Turns, Turns, Turns]:
            for old, new in zip(before, after, strict=True)):  # fmt: skip
         marks.append(SURROGATES)
     return cleaned  # type: ignore[return-value]
+
+
+def _name(value: Any, marks: Marks) -> str | None:
+    text = as_text(value)
+    if text is None or text.isascii():
+        return text
+    cleaned = without_surrogates(text)
+    if cleaned is not text:
+        marks.append(SURROGATES)
+    return cleaned
 
 
 def _check_soft(row: Row) -> None:
