@@ -27,6 +27,8 @@ CONSTANT: Final = 1e-6
 SIGN_MARGIN: Final = 0.1
 """A negative scale is a change of sign from this share of the larger scale on; below, it is a zero with noise."""
 
+_ROUNDING: Final = 1e-9
+
 _CONTRASTS: Final = {"A-against-B": np.array([1.0, -1.0, 0.0]), "tie": np.array([-0.5, -0.5, 1.0])}
 
 
@@ -70,11 +72,11 @@ def fit_faults(
     calibration: Calibration, probabilities: np.ndarray, weights: np.ndarray, *, has_ties: bool = True
 ) -> list[str]:
     """What is wrong with a map on the rows it was fitted on: the map itself, its input and its output."""
+    if np.ptp(probabilities, axis=0).max() < CONSTANT:
+        return ["the judge says the same for every row"]
     faults = map_faults(calibration)
     ties = probabilities[:, 2]
-    if np.ptp(probabilities, axis=0).max() < CONSTANT:
-        faults.append("the judge says the same for every row")
-    elif has_ties and np.ptp(ties) < CONSTANT:
+    if has_ties and np.ptp(ties) < CONSTANT:
         faults.append(f"p_tie is {ties[0]:.4g} in every row although people do vote tie: it was made up, not predicted")
     left = information(calibration.apply(probabilities), weights)
     if left < MINIMUM_INFORMATION:
@@ -87,7 +89,7 @@ def fit_faults(
 
 def skill_faults(against_prior: Estimate) -> list[str]:
     """Whether cross-validated log-loss minus that of the class prior is below zero with its whole interval."""
-    if against_prior.high < 0:
+    if against_prior.high < -_ROUNDING:
         return []
     return [f"cross-validated log-loss is not better than the class prior's (difference {against_prior})"]
 

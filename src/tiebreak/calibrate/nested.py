@@ -190,7 +190,9 @@ def fit_rows(rows: Rows, family: Family, seed: int = 0) -> tuple[Calibration, fl
 
 
 def fold_of(rows: Rows, folds: int, seed: int) -> np.ndarray:
-    """The fold of each row: whole groups, folds of nearly equal size with nearly equal shares of the classes.
+    """The fold of each row: whole groups, folds of nearly equal size with nearly equal shares of ties.
+
+    A and B are not told apart, so that swapped votes are dealt the same way.
 
     Raises:
         DataError: There are fewer groups than folds.
@@ -201,10 +203,9 @@ def fold_of(rows: Rows, folds: int, seed: int) -> np.ndarray:
         )
     sizes = np.bincount(rows.groups)
     share_of_ties = np.bincount(rows.groups, weights=rows.targets[:, 2]) / sizes
-    share_of_a = np.bincount(rows.groups, weights=rows.targets[:, 0]) / sizes
     shuffle = np.random.default_rng(seed).random(len(sizes))
-    order = np.lexsort((shuffle, share_of_a, share_of_ties, -sizes))
-    # Large groups first, each to the fold with the fewest rows; among equal groups that deals classes round robin.
+    order = np.lexsort((shuffle, share_of_ties, -sizes))
+    # Large groups first, each to the fold with the fewest rows; among equal groups that deals ties round robin.
     assigned, filled = np.empty(len(sizes), dtype=np.int64), np.zeros(folds, dtype=np.int64)
     for group in order:
         fold = int(filled.argmin())

@@ -121,4 +121,4 @@ def _from_one_hot(frame: pl.DataFrame, where: str) -> pl.Series:
     if not good.all():
         row = int(good.not_().arg_true()[0])
         raise DataError(f"{where}, row {row + 1}: {', '.join(KAGGLE)} = {votes.row(row)}", expected="exactly one 1")
-    return pl.Series("label", votes.to_numpy().argmax(axis=1).astype("uint8")).cast(LABEL)
+    return pl.Series("label", [LABELS[k] for k in votes.to_numpy().argmax(axis=1)], dtype=LABEL)
