@@ -11,7 +11,7 @@ import polars as pl
 
 from tiebreak import comparisons
 from tiebreak.errors import DataError, UsageError
-from tiebreak.prepare.grouping import groups
+from tiebreak.prepare.joining import groups
 
 
 def folds(frame: pl.DataFrame, k: int, *, seed: int, stratify: bool = True) -> pl.Series:
