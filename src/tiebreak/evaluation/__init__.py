@@ -16,16 +16,20 @@ from tiebreak.evaluation.metrics import (
     row_hits,
     row_log_loss,
 )
+from tiebreak.evaluation.result import Evaluation
+from tiebreak.evaluation.run import evaluate
 
 __all__ = [
     "Bootstrap",
     "Estimate",
+    "Evaluation",
     "accuracy",
     "brier",
     "classwise_ece",
     "confusion",
     "decisive_accuracy",
     "ece",
+    "evaluate",
     "interval",
     "log_loss",
     "macro_f1",

@@ -1,0 +1,138 @@
+"""Three ways in which judges go wrong unseen: by position, by length, and on ties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from tiebreak.evaluation.bootstrap import Estimate, ratio
+from tiebreak.evaluation.sample import MIRROR, Sample
+from tiebreak.predictions import verdicts
+
+TITLES: Final[dict[str, str]] = {
+    "first_share_actual": "Votes for A among votes for A or B",
+    "first_share_verdicts": "Verdicts for A among verdicts for A or B",
+    "first_share_predicted": "P(A) / (P(A) + P(B)), over all votes",
+    "first_share_gap": "Predicted minus actual share of A",
+    "swap_gap": "Largest change of a probability when the answers change places, mean",
+    "verdict_flips": "Verdicts that change when the answers change places",
+    "longer_share_actual": "Votes for the longer answer among votes for either",
+    "longer_share_predicted": "Predicted share of the longer answer",
+    "longer_share_gap": "Predicted minus actual share of the longer answer",
+    "length_correlation_actual": "Correlation of log length ratio with the vote (A = 1, B = -1, tie = 0)",
+    "length_correlation_predicted": "Correlation of log length ratio with P(A) - P(B)",
+    "length_slope_actual": "Gain of A over B for each doubling of its length, votes",
+    "length_slope_predicted": "The same gain, predicted",
+    "tie_share_actual": "Ties among the votes",
+    "tie_share_predicted": "Mean P(tie)",
+    "tie_share_gap": "Mean P(tie) minus share of ties",
+    "tie_verdicts": "Verdicts that are a tie",
+    "tie_recall": "Ties that the verdict finds (recall)",
+    "tie_precision": "Tie verdicts that are ties (precision)",
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Figures on one kind of bias, and what could not be measured with the reason."""
+
+    figures: dict[str, Estimate]
+    not_measured: dict[str, str]
+
+
+def measure(sample: Sample, swapped: np.ndarray | None, swap_gap: np.ndarray) -> dict[str, Audit]:
+    """The audits by position, length and tie.
+
+    Args:
+        sample: The votes and the judge's probabilities.
+        swapped: Probabilities that the judge gave for the mirrored comparisons, as given there, or None.
+        swap_gap: What the judge says of itself, a row a vote; NaN where unknown.
+    """
+    return {
+        "position": _position(sample, swapped, swap_gap),
+        "length": _length(sample),
+        "tie": _tie(sample),
+    }
+
+
+def _position(sample: Sample, swapped: np.ndarray | None, swap_gap: np.ndarray) -> Audit:
+    t, p = sample.targets, sample.probabilities
+    said = np.eye(3)[sample.verdicts]
+    actual = ratio(sample.mean(t[:, 0]), sample.mean(t[:, 0] + t[:, 1]))
+    predicted = ratio(sample.mean(p[:, 0]), sample.mean(p[:, 0] + p[:, 1]))
+    figures = {
+        "first_share_actual": Estimate.of(actual),
+        "first_share_verdicts": sample.share(said[:, 0], said[:, 0] + said[:, 1]),
+        "first_share_predicted": Estimate.of(predicted),
+        "first_share_gap": Estimate.of(predicted - actual),
+    }
+    missing: dict[str, str] = {}
+    if swapped is not None:
+        back = swapped[:, MIRROR]
+        figures["swap_gap"] = sample.estimate(np.abs(p - back).max(axis=1))
+        figures["verdict_flips"] = sample.estimate((verdicts(p) != verdicts(back)).astype(np.float64))
+        return Audit(figures, missing)
+    if np.isnan(swap_gap).any():
+        missing["swap_gap"] = "the predictions do not say; predict the mirrored votes too and give them as --swapped"
+    else:
+        figures["swap_gap"] = sample.estimate(swap_gap)
+    if not np.isnan(swap_gap).any() and not swap_gap.any():
+        # The judge is swap-equivariant by construction: both orders give the same verdict.
+        figures["verdict_flips"] = sample.estimate(np.zeros(len(t)))
+    else:
+        missing["verdict_flips"] = "needs predictions of the mirrored votes: --swapped"
+    return Audit(figures, missing)
+
+
+def _length(sample: Sample) -> Audit:
+    names = [name for name in TITLES if name.startswith(("longer", "length"))]
+    if not sample.has_answers:
+        return Audit({}, dict.fromkeys(names, "the votes carry no answer texts"))
+    side = np.sign(sample.log_ratio)
+    shares = [_longer_share(sample, side, values) for values in (sample.targets, sample.probabilities)]
+    figures = {
+        "longer_share_actual": Estimate.of(shares[0]),
+        "longer_share_predicted": Estimate.of(shares[1]),
+        "longer_share_gap": Estimate.of(shares[1] - shares[0]),
+    }
+    doublings = sample.log_ratio / np.log(2)
+    for name, values in (("actual", sample.targets), ("predicted", sample.probabilities)):
+        correlation, slope = _association(sample, doublings, values[:, 0] - values[:, 1])
+        figures[f"length_correlation_{name}"] = Estimate.of(correlation)
+        figures[f"length_slope_{name}"] = Estimate.of(slope)
+    return Audit({name: figures[name] for name in names}, {})
+
+
+def _longer_share(sample: Sample, side: np.ndarray, values: np.ndarray) -> np.ndarray:
+    longer = np.where(side > 0, values[:, 0], np.where(side < 0, values[:, 1], 0))
+    return ratio(sample.mean(longer), sample.mean((side != 0) * (values[:, 0] + values[:, 1])))
+
+
+def _association(sample: Sample, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation and least-squares slope of y on x; NaN where x does not vary."""
+    mean_x, mean_y = sample.mean(x), sample.mean(y)
+    # Differences of moments cancel to a tiny number, not to 0, where nothing varies.
+    var_x = np.maximum(sample.mean(x * x) - mean_x**2, 0)
+    var_y = np.maximum(sample.mean(y * y) - mean_y**2, 0)
+    var_x[var_x < 1e-12] = 0
+    var_y[var_y < 1e-12] = 0
+    together = sample.mean(x * y) - mean_x * mean_y
+    return ratio(together, np.sqrt(var_x * var_y)), ratio(together, var_x)
+
+
+def _tie(sample: Sample) -> Audit:
+    tie, p_tie = sample.targets[:, 2], sample.probabilities[:, 2]
+    said = (sample.verdicts == 2).astype(np.float64)
+    return Audit(
+        {
+            "tie_share_actual": sample.estimate(tie),
+            "tie_share_predicted": sample.estimate(p_tie),
+            "tie_share_gap": sample.estimate(p_tie - tie),
+            "tie_verdicts": sample.estimate(said),
+            "tie_recall": sample.share(said * tie, tie),
+            "tie_precision": sample.share(said * tie, said),
+        },
+        {},
+    )
