@@ -74,16 +74,20 @@ def fit_faults(
     """What is wrong with a map on the rows it was fitted on: the map itself, its input and its output."""
     if np.ptp(probabilities, axis=0).max() < CONSTANT:
         return ["the judge says the same for every row"]
-    faults = map_faults(calibration)
     ties = probabilities[:, 2]
+    faults = []
     if has_ties and np.ptp(ties) < CONSTANT:
         faults.append(f"p_tie is {ties[0]:.4g} in every row although people do vote tie: it was made up, not predicted")
     left = information(calibration.apply(probabilities), weights)
     if left < MINIMUM_INFORMATION:
+        # The signs of scales that are noise around zero mean nothing, so they are not reported beside this.
+        found = ", ".join(f"{name} {scale:.2g}" for name, scale in scales(calibration).items())
         faults.append(
             f"after calibration the predictions are hardly more than a constant (information {left:.5f} nats, "
-            f"at least {MINIMUM_INFORMATION} wanted)"
+            f"at least {MINIMUM_INFORMATION} wanted; scales {found})"
         )
+    else:
+        faults += map_faults(calibration)
     return faults
 
 

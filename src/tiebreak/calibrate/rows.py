@@ -145,5 +145,6 @@ def groups_of(votes: pl.DataFrame) -> pl.Series:
     )  # fmt: skip
     key = pl.concat_str(pl.lit("group "), "group")
     if "prompt" in votes.columns:
-        key = pl.coalesce(key, pl.concat_str(pl.lit("prompt "), prompt))
+        # An absent prompt is no evidence of a common one.
+        key = pl.coalesce(key, pl.when(prompt != "").then(pl.concat_str(pl.lit("prompt "), prompt)))
     return votes.select(pl.coalesce(key, pl.concat_str(pl.lit("id "), "id")).rank("dense").alias("group"))["group"]

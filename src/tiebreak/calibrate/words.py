@@ -10,6 +10,7 @@ from tiebreak.calibrate.alarm import scales
 from tiebreak.calibration import Calibration
 
 _SMALL: Final = 0.005
+_SMALL_SCALE: Final = 0.02
 
 
 def describe(calibration: Calibration) -> list[str]:
@@ -19,7 +20,7 @@ def describe(calibration: Calibration) -> list[str]:
     if calibration.method == "temperature":
         said += _temperature(found["tie"])
     else:
-        said += [_scale(f"{name} log-odds", scale) for name, scale in found.items() if abs(scale - 1) > _SMALL]
+        said += [_scale(f"{name} log-odds", scale) for name, scale in found.items() if abs(scale - 1) > _SMALL_SCALE]
     # A bias by itself says little where scales differ too; what the map does to a judge with no opinion says it all.
     a, b, tie = np.log(calibration.apply(np.full((1, 3), 1 / 3))[0])
     shift = tie - (a + b) / 2

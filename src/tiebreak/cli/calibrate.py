@@ -200,13 +200,13 @@ def _print(study: Study, chosen: str) -> None:
     from tiebreak.calibrate.words import describe
 
     lines = [
-        [name + (" *" if name == chosen else ""), str(result.parameters), str(result.log_loss), _signed(result.change),
-         str(result.brier), str(result.ece), f"{result.accuracy}", "refused" if result.faults else ""]
+        [_marked(name, chosen, refused=bool(result.faults)), str(result.log_loss), _signed(result.change),
+         str(result.brier), str(result.ece), str(result.accuracy)]
         for name, result in study.results.items()
     ]  # fmt: skip
     console.table(
-        f"out of fold, {study.folds} folds x {study.repeats}, 95 % intervals (* = {chosen})",
-        ("method", "numbers", "log-loss", "change", "Brier", "ECE", "accuracy", ""),
+        f"out of fold, {study.folds} folds x {study.repeats}, 95 % intervals (* shown below, ! refused by the alarm)",
+        ("method", "log-loss", "change", "Brier", "ECE", "accuracy"),
         lines,
     )
     if chosen not in study.results:
@@ -220,6 +220,10 @@ def _print(study: Study, chosen: str) -> None:
     ]
     console.table(f"reliability of {chosen}", ("class", "rows", "said before", "said after", "voted"), bins)
     console.emit(f"\nbest: {study.best} (the simplest within noise of the lowest log-loss)")
+
+
+def _marked(name: str, chosen: str, *, refused: bool) -> str:
+    return name + (" *" if name == chosen else "") + (" !" if refused else "")
 
 
 def _signed(estimate: Estimate) -> str:
