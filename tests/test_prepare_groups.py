@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prepare_rows import table, tables
 from tiebreak import comparisons, prepare
 from tiebreak.errors import DataError, UsageError
 from tiebreak.prepare import near, texts
@@ -22,36 +23,10 @@ LONG = "please write a short story about a lighthouse keeper who finds a bottle 
 OTHER = "explain to a ten year old child how rain is made from the sea and why clouds float above the mountains long "
 
 
-def table(*rows: tuple[object, object, object], **columns: list[object]) -> pl.DataFrame:
-    turns = [[[t] if not isinstance(t, list) else t for t in row] for row in rows]
-    names = ("prompt", "response_a", "response_b")
-    frame = pl.DataFrame(
-        {"id": [str(i) for i in range(len(rows))], **{n: [r[i] for r in turns] for i, n in enumerate(names)}},
-        schema={"id": pl.String, **dict.fromkeys(names, comparisons.TURNS)},
-    )
-    return comparisons.validate(frame.with_columns(pl.Series(name, values) for name, values in columns.items()))
-
-
 def partition(groups: pl.Series) -> list[int]:
     """The groups without their names: for each row the first row of its group."""
     first: dict[str, int] = {}
     return [first.setdefault(name, row) for row, name in enumerate(groups)]
-
-
-words = st.sampled_from(
-    ["Hi", "hi ", "HELLO", "ｈｉ", "", " ", "what is it", "What  is\nit", "no", "straße", "STRASSE"]
-)
-turn = st.one_of(st.none(), words)
-
-
-@st.composite
-def tables(draw: st.DrawFn, least: int = 1) -> pl.DataFrame:
-    rows = []
-    for _ in range(draw(st.integers(least, 14))):
-        turns = draw(st.integers(1, 2))
-        rows.append(tuple(draw(st.lists(turn, min_size=turns, max_size=turns)) for _ in range(3)))
-    labels = draw(st.lists(st.sampled_from(["a", "b", "tie", None]), min_size=len(rows), max_size=len(rows)))
-    return table(*rows, label=labels)
 
 
 def test_equal_after_normalisation() -> None:
@@ -133,7 +108,7 @@ def test_given_groups_stay_together_unless_told_otherwise() -> None:
     assert partition(prepare.groups(frame, keep_given=False)) == [0, 1, 2]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(tables(), st.randoms(use_true_random=False))
 def test_groups_do_not_depend_on_row_order_or_sides(frame: pl.DataFrame, random) -> None:
     order = list(range(frame.height))
@@ -144,7 +119,7 @@ def test_groups_do_not_depend_on_row_order_or_sides(frame: pl.DataFrame, random)
 
 
 @settings(deadline=None)
-@given(st.text(max_size=40))
+@given(st.text(st.characters(max_codepoint=0x24F), max_size=40))
 def test_normalising_ignores_case_white_space_and_width(text: str) -> None:
     once = texts.normalise(text)
     assert once == texts.normalise(f"  {text}\n")
@@ -201,7 +176,7 @@ def test_lsh_finds_what_comparing_all_pairs_finds() -> None:
     assert len(true - found) <= len(true) * 0.02
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(tables(least=4), st.integers(2, 4), st.integers(0, 5), st.booleans(), st.randoms(use_true_random=False))
 def test_folds_are_a_partition_by_group(frame, k, seed, stratify, random) -> None:
     frame = frame.with_columns(prepare.groups(frame))

@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 import tiebreak
-from tiebreak.cli import calibrate, compare, console, import_, predict, train_features
+from tiebreak.cli import (
+    calibrate,
+    clean,
+    compare,
+    console,
+    dedupe,
+    evaluate,
+    import_,
+    overlap,
+    predict,
+    split,
+    stats,
+    train_features,
+)
 
 app = typer.Typer(
     name="tiebreak",
@@ -46,6 +59,12 @@ app.add_typer(train, name="train")
 
 app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.command)
 app.command("predict", epilog=predict.EPILOG)(predict.command)
+app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.command)
 app.command("compare", epilog=compare.EPILOG)(compare.command)
 data.command("import", epilog=import_.EPILOG)(import_.command)
 train.command("features", epilog=train_features.EPILOG)(train_features.command)
+data.command("clean", epilog=clean.EPILOG)(clean.command)
+data.command("dedupe", epilog=dedupe.EPILOG)(dedupe.command)
+data.command("split", epilog=split.EPILOG)(split.command)
+data.command("overlap", epilog=overlap.EPILOG)(overlap.command)
+data.command("stats", epilog=stats.EPILOG)(stats.command)

@@ -138,6 +138,4 @@ def _soft(several: pl.DataFrame) -> pl.DataFrame:
     )
     summed = votes.filter(voted).group_by("first", maintain_order=True).sum()
     merged = summed.with_columns(pl.col(name) / pl.col("weight") for name in comparisons.SOFT)
-    codes = predictions.verdicts(merged.select(comparisons.SOFT).to_numpy()) if merged.height else np.empty(0)
-    label = pl.Series("label", codes.astype(np.uint8)).cast(comparisons.LABEL)
-    return merged.with_columns(label).select("first", *_VOTE, "weight")
+    return merged.with_columns(predictions.labels(merged.select(comparisons.SOFT).to_numpy())).select("first", *_VOTE, "weight")
