@@ -101,11 +101,15 @@ def _tell(report: Report, output: Path | None) -> None:
     for file, form in zip(report.files, report.formats, strict=True):
         console.note(f"{file}: format {form}")
     labels = ", ".join(f"{count:,} {name}" for name, count in report.labels.items() if count)
-    console.note(f"{report.rows:,} rows: {labels}" if report.rows else "0 rows")
+    console.note(_rows(report.rows) + (f": {labels}" if labels else ""))
     for text, count in sorted(report.notes.items(), key=lambda item: -item[1]):
-        console.note(f"note: {text} ({count:,} row{'' if count == 1 else 's'})")
+        console.note(f"note: {text} ({_rows(count)})")
     if report.rejected:
         place = f", in {output.stem}.rejected.jsonl" if output is not None and str(output) != "-" else ""
-        console.say(f"warning: {report.rejected:,} bad rows left out{place}")
+        console.say(f"warning: {_rows(report.rejected, 'bad ')} left out{place}")
     if output is not None and str(output) != "-":
         console.note(f"wrote {output}")
+
+
+def _rows(count: int, kind: str = "") -> str:
+    return f"{count:,} {kind}row{'' if count == 1 else 's'}"

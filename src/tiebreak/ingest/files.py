@@ -46,6 +46,13 @@ class _Rewound(io.RawIOBase):
         return len(part)
 
 
+def _is_parquet(path: str) -> bool:
+    if path == STDIN or not Path(path).is_file():
+        return False
+    with Path(path).open("rb") as stream:
+        return stream.read(4) == b"PAR1"
+
+
 def check(path: str) -> None:
     """Refuse a path that cannot be a file of votes, before anything is read.
 
@@ -74,10 +81,10 @@ def items(path: str) -> Generator[Item, None, None]:
                 read += 1
         except EOFError as error:
             raise DataError(
-                f"{path}: the gzip stream is cut off after {read:,} rows", expected="a whole file", mend="copy it again"
+                f"{path}: the gzip stream is cut off", expected="a whole file", mend="copy it again"
             ) from error
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{path}: the gzip stream is damaged after {read:,} rows ({error})") from error
+            raise DataError(f"{path}: the gzip stream is damaged ({error})", expected="a whole file") from error
     if read == 0:
         raise DataError(f"{path}: no rows", expected="a header and rows, or one record a line")
 
@@ -107,8 +114,8 @@ def _reader(path: str, stream: io.BufferedReader) -> Iterator[Item]:
         if head.startswith(magic):
             raise DataError(f"{path} {what}", expected="UTF-8 text, gzip or parquet", mend=mend.format(path))
     if head.startswith(b"PAR1"):
-        if path == STDIN:
-            raise DataError("standard input is parquet", expected="JSON lines or CSV", mend="name the file instead")
+        if not _is_parquet(path):
+            raise DataError(f"{path} is parquet in a pipe or in gzip", expected="the parquet file itself")
         return records.parquet(path)
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if not first and not stream.peek(1):

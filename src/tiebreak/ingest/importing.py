@@ -116,10 +116,11 @@ def _pour(tables: Iterator[pl.DataFrame], out: IO[bytes]) -> None:
 def _write_csv(tables: Iterator[pl.DataFrame], path: Path) -> None:
     """Lists become JSON in cells, as in Kaggle's files. Texts stay byte for byte: this file is for machines."""
     with path.open("wb") as out:
-        for index, table in enumerate(tables):
+        out.write((",".join(SCHEMA) + "\n").encode())
+        for table in tables:
             cells = {name: [_json_cell(turns) for turns in table[name].to_list()] for name in TEXTS}
             flat = table.with_columns(pl.Series(name, values, dtype=pl.String) for name, values in cells.items())
-            flat.write_csv(out, include_header=index == 0)
+            flat.write_csv(out, include_header=False)
 
 
 def _json_cell(turns: list[str | None]) -> str:

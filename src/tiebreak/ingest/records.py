@@ -20,7 +20,7 @@ CELL_LIMIT: Final = 1 << 26
 _HEADER_LIMIT: Final = 1 << 20
 _DELIMITERS: Final = ",\t;|"
 _CHUNK: Final = 1 << 20
-_SLICE_BYTES: Final = 32 << 20
+_SLICE_BYTES: Final = 64 << 20
 _NOT_UTF8: Final = "not UTF-8 text"
 
 
@@ -115,8 +115,10 @@ def json_lines(stream: io.BufferedReader) -> Iterator[Item]:
             record = json.loads(line)
         except UnicodeDecodeError:
             fault, record = _NOT_UTF8, None
+        except json.JSONDecodeError as error:
+            fault, record = f"broken JSON: {error.msg} at character {error.pos + 1}", None
         except (ValueError, RecursionError) as error:
-            fault, record = f"broken JSON: {error}", None
+            fault, record = f"unreadable JSON: {error}", None
         else:
             fault = "" if isinstance(record, dict) else "not a JSON object"
         if fault:
@@ -140,29 +142,33 @@ def json_array(stream: io.BufferedReader, path: str) -> Iterator[Item]:
 
 def _elements(text: io.TextIOWrapper, path: str) -> Iterator[Any]:
     decoder = json.JSONDecoder()
-    buffer, count, closed = text.read(_CHUNK).lstrip()[1:].lstrip(), 0, False
-    while not closed:
-        if not buffer.startswith("]"):
-            try:
-                value, end = decoder.raw_decode(buffer)
-            except (ValueError, RecursionError) as error:
-                # Doubling what is read keeps an element of many MB from being tried over and over.
-                more = "" if len(buffer) > CELL_LIMIT else text.read(max(_CHUNK, len(buffer)))
-                if not more:
-                    raise DataError(
-                        f"{path}: the JSON array breaks at element {count + 1} ({error})", expected="valid JSON"
-                    ) from error
-                buffer += more
-                continue
-            count += 1
-            yield value
-            buffer = buffer[end:].lstrip()
-            if not buffer:
-                buffer = text.read(_CHUNK).lstrip()
-        closed = buffer.startswith("]")
-        if not closed and not buffer.startswith(","):
-            raise DataError(f"{path}: the JSON array is cut off after element {count}", expected="valid JSON")
-        buffer = buffer[1:].lstrip()
+    buffer = _past_blanks(text.read(_CHUNK).lstrip()[1:], text)
+    count = 0
+    while not buffer.startswith("]"):
+        try:
+            value, end = decoder.raw_decode(buffer)
+        except (ValueError, RecursionError) as error:
+            # Doubling what is read keeps an element of many MB from being tried over and over.
+            more = "" if len(buffer) > CELL_LIMIT else text.read(max(_CHUNK, len(buffer)))
+            if not more:
+                raise DataError(f"{path}: the JSON array breaks at element {count + 1} ({error})") from error
+            buffer += more
+            continue
+        count += 1
+        yield value
+        buffer = _past_blanks(buffer[end:], text)
+        if buffer.startswith(","):
+            buffer = _past_blanks(buffer[1:], text)
+        elif not buffer.startswith("]"):
+            raise DataError(f"{path}: the JSON array is cut off after element {count}", expected="a whole file")
+
+
+def _past_blanks(buffer: str, text: io.TextIOWrapper) -> str:
+    """The buffer from its first character that is no blank, filled again if there was none."""
+    buffer = buffer.lstrip()
+    while not buffer and (more := text.read(_CHUNK)):
+        buffer = more.lstrip()
+    return buffer
 
 
 def parquet(path: str) -> Iterator[Item]:
@@ -175,6 +181,6 @@ def parquet(path: str) -> Iterator[Item]:
             part = lazy.slice(start, size).collect()
             yield from (Item(number, record) for number, record in enumerate(part.iter_rows(named=True), start + 1))
             start += part.height
-            size = max(1, min(16_384, int(_SLICE_BYTES * part.height / max(part.estimated_size(), 1))))
+            size = max(1, min(32_768, int(_SLICE_BYTES * part.height / max(part.estimated_size(), 1))))
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: damaged parquet ({str(error).splitlines()[0]})", expected="a whole file") from error
