@@ -56,6 +56,7 @@ def command(
     excerpts: Annotated[
         bool, typer.Option("--excerpts/--no-excerpts", help="Show the start of the most surprising votes' texts.")
     ] = True,
+    judge: options.Judge = None,
     input_format: options.InputFormat = "auto",
     mapping: options.Map = None,
     as_json: options.Json = False,
@@ -68,9 +69,10 @@ def command(
     conditions = [gates.parse(text) for text in fail_if or []]
     if output is not None:
         report.check(output)
+    votes = _votes(labels, input_format, mapping)
     measured = evaluation.evaluate(
         _predictions(table),
-        _votes(labels, input_format, mapping),
+        votes,
         against=_predictions(against) if against else None,
         swapped=_predictions(swapped) if swapped else None,
         resamples=resamples,
@@ -78,6 +80,7 @@ def command(
         excerpts=excerpts,
         name=table.name,
         against_name=against.name if against else "the other predictions",
+        remarks=_trained_on(votes, judge),
     )
     page = measured.write(output) if output is not None else None
     if as_json:
@@ -85,7 +88,7 @@ def command(
     else:
         show(measured)
     for text in summary.warnings(measured):
-        console.note(f"note: {text}")
+        console.say(f"warning: {text}")
     if page is not None:
         console.note(f"wrote {page}")
     gates.enforce(measured, conditions)
@@ -135,3 +138,20 @@ def _votes(path: Path, input_format: str, mapping: list[str] | None) -> pl.DataF
         if not tables.has_texts(frame):
             return tables.label_table(frame, where=str(path))
     return ingest.read(path, format=input_format, mapping=options.parse_map(mapping))
+
+
+def _trained_on(votes: pl.DataFrame, judge: Path | None) -> list[str]:
+    """A remark if the judge was trained on these very votes. A whole data set is recognised, a part of one is not."""
+    from tiebreak import bundle, comparisons, judges
+
+    directory = judge or judges.EMBEDDED
+    if not set(comparisons.REQUIRED) <= set(votes.columns) or not (directory / bundle.MANIFEST).is_file():
+        return []
+    found = comparisons.fingerprint(votes)
+    name = f"the judge {judge}" if judge else "the embedded judge"
+    return [
+        f"{name[0].upper()}{name[1:]} was trained on these very votes ({source.name}). If it made these predictions, "
+        "the figures say nothing about new votes."
+        for source in bundle.read(directory).training
+        if source.fingerprint == found
+    ]

@@ -33,6 +33,8 @@ TITLES: Final[dict[str, str]] = {
     "tie_precision": "Tie verdicts that are ties (precision)",
 }
 
+TINY: Final = 1e-12
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -60,11 +62,12 @@ def measure(sample: Sample, swapped: np.ndarray | None, swap_gap: np.ndarray) ->
 def _position(sample: Sample, swapped: np.ndarray | None, swap_gap: np.ndarray) -> Audit:
     t, p = sample.targets, sample.probabilities
     said = np.eye(3)[sample.verdicts]
-    actual = ratio(sample.mean(t[:, 0]), sample.mean(t[:, 0] + t[:, 1]))
-    predicted = ratio(sample.mean(p[:, 0]), sample.mean(p[:, 0] + p[:, 1]))
+    # An average of many columns at once is one pass over the resamples.
+    votes_a, votes_b, p_a, p_b, said_a, said_b = sample.mean(np.concatenate([t[:, :2], p[:, :2], said[:, :2]], 1)).T
+    actual, predicted = ratio(votes_a, votes_a + votes_b), ratio(p_a, p_a + p_b)
     figures = {
         "first_share_actual": Estimate.of(actual),
-        "first_share_verdicts": sample.share(said[:, 0], said[:, 0] + said[:, 1]),
+        "first_share_verdicts": Estimate.of(ratio(said_a, said_a + said_b)),
         "first_share_predicted": Estimate.of(predicted),
         "first_share_gap": Estimate.of(predicted - actual),
     }
@@ -107,32 +110,31 @@ def _length(sample: Sample) -> Audit:
 
 def _longer_share(sample: Sample, side: np.ndarray, values: np.ndarray) -> np.ndarray:
     longer = np.where(side > 0, values[:, 0], np.where(side < 0, values[:, 1], 0))
-    return ratio(sample.mean(longer), sample.mean((side != 0) * (values[:, 0] + values[:, 1])))
+    sums = sample.means(longer=longer, either=(side != 0) * (values[:, 0] + values[:, 1]))
+    return ratio(sums["longer"], sums["either"])
 
 
 def _association(sample: Sample, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Correlation and least-squares slope of y on x; NaN where x does not vary."""
-    mean_x, mean_y = sample.mean(x), sample.mean(y)
+    mean = sample.means(x=x, y=y, xx=x * x, yy=y * y, xy=x * y)
     # Differences of moments cancel to a tiny number, not to 0, where nothing varies.
-    var_x = np.maximum(sample.mean(x * x) - mean_x**2, 0)
-    var_y = np.maximum(sample.mean(y * y) - mean_y**2, 0)
-    var_x[var_x < 1e-12] = 0
-    var_y[var_y < 1e-12] = 0
-    together = sample.mean(x * y) - mean_x * mean_y
+    var_x, var_y = mean["xx"] - mean["x"] ** 2, mean["yy"] - mean["y"] ** 2
+    var_x[var_x < TINY] = 0
+    var_y[var_y < TINY] = 0
+    together = mean["xy"] - mean["x"] * mean["y"]
     return ratio(together, np.sqrt(var_x * var_y)), ratio(together, var_x)
 
 
 def _tie(sample: Sample) -> Audit:
     tie, p_tie = sample.targets[:, 2], sample.probabilities[:, 2]
     said = (sample.verdicts == 2).astype(np.float64)
-    return Audit(
-        {
-            "tie_share_actual": sample.estimate(tie),
-            "tie_share_predicted": sample.estimate(p_tie),
-            "tie_share_gap": sample.estimate(p_tie - tie),
-            "tie_verdicts": sample.estimate(said),
-            "tie_recall": sample.share(said * tie, tie),
-            "tie_precision": sample.share(said * tie, said),
-        },
-        {},
-    )
+    mean = sample.means(tie=tie, p_tie=p_tie, gap=p_tie - tie, said=said, found=said * tie)
+    figures = {
+        "tie_share_actual": mean["tie"],
+        "tie_share_predicted": mean["p_tie"],
+        "tie_share_gap": mean["gap"],
+        "tie_verdicts": mean["said"],
+        "tie_recall": ratio(mean["found"], mean["tie"]),
+        "tie_precision": ratio(mean["found"], mean["said"]),
+    }
+    return Audit({name: Estimate.of(draws) for name, draws in figures.items()}, {})

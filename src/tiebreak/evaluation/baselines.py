@@ -10,7 +10,7 @@ import numpy as np
 from tiebreak.evaluation import metrics
 from tiebreak.evaluation.bootstrap import Estimate
 from tiebreak.evaluation.sample import Sample
-from tiebreak.evaluation.scores import averages, decisive
+from tiebreak.evaluation.scores import averages
 
 FOLDS: Final = 5
 LENGTH_BINS: Final = 8
@@ -67,7 +67,9 @@ def _longer_wins(sample: Sample) -> Baseline:
     certain = np.eye(3)[longer]
     figures = {
         "accuracy": sample.estimate(metrics.row_hits(certain, sample.targets)),
-        "decisive_accuracy": decisive(sample, metrics.row_decisive_hits(certain, sample.targets)),
+        "decisive_accuracy": sample.share(
+            metrics.row_decisive_hits(certain, sample.targets), sample.targets[:, :2].sum(axis=1)
+        ),
     }
     return Baseline("Longer answer wins", "equal lengths are a tie", figures, None)
 
@@ -103,8 +105,8 @@ def _folds(groups: np.ndarray, seed: int) -> np.ndarray:
 def _rates(bins: np.ndarray, weighted: np.ndarray) -> np.ndarray:
     """Shares of longer, shorter and tie for each bin, drawn towards the overall shares by a few pseudo-votes."""
     total = weighted.sum(axis=0) + 1.0
-    level = total / total.sum()
-    even = np.array([(level[0] + level[1]) / 2, (level[0] + level[1]) / 2, level[2]])
+    side = (total[0] + total[1]) / 2
+    even = np.array([side, side, total[2]]) / (side + side + total[2])
     sums = np.stack([np.bincount(bins, weights=w, minlength=LENGTH_BINS + 1) for w in weighted.T], axis=1)
     sums[0, :2] = sums[0, :2].sum() / 2
     smooth = sums + PSEUDO_VOTES * even

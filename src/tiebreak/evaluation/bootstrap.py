@@ -13,11 +13,12 @@ from typing import Final, Self
 import numpy as np
 
 LEVEL: Final = 0.95
-MAX_UNITS: Final = 20_000
+MAX_UNITS: Final = 16_384
 """Above so many groups, groups are dealt at random into this many bundles, and bundles are resampled whole: the
 interval is as valid, and time and memory stay bounded for millions of votes."""
 
-_BLOCK: Final = 64
+_CELLS: Final = 2**24
+"""Counts held as float64 at a time (128 MiB). Few large products, not many small ones: each waits for every thread."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Bootstrap:
             self._size = MAX_UNITS
         # One group cannot be resampled into anything else: no resample, and so no interval, rather than a false 0.
         drawn = resamples if self.groups > 1 else 0
-        self._counts = np.empty((1 + drawn, self._size), dtype=np.uint16)
+        small = (1 + drawn) * self._size <= _CELLS
+        self._counts = np.empty((1 + drawn, self._size), dtype=np.float64 if small else np.uint16)
         self._counts[0] = 1
         for row in self._counts[1:]:
             row[:] = np.bincount(rng.integers(self._size, size=self._size), minlength=self._size)
@@ -97,9 +99,10 @@ class Bootstrap:
         cells = self._size * (size if by is not None else 1)
         table = np.stack([np.bincount(units, weights=column, minlength=cells) for column in columns.T], axis=-1)
         table = table.reshape(self._size, -1)
+        step = max(_CELLS // self._size, 1)
         blocks = [
-            self._counts[start : start + _BLOCK].astype(np.float64) @ table
-            for start in range(0, len(self._counts), _BLOCK)
+            self._counts[start : start + step].astype(np.float64, copy=False) @ table
+            for start in range(0, len(self._counts), step)
         ]
         shape = (len(self._counts), *((size,) if by is not None else ()), *values.shape[1:])
         return np.concatenate(blocks).reshape(shape)

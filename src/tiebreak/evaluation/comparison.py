@@ -53,12 +53,13 @@ class Comparison:
 def compare(sample: Sample, probabilities: np.ndarray, name: str) -> Comparison:
     """Hold the sample's judge against the probabilities of another, on the same resamples."""
     mine, targets = sample.probabilities, sample.targets
-    rows = {"log_loss": metrics.row_log_loss, "accuracy": metrics.row_hits, "brier": metrics.row_brier}
-    difference = {
-        key: sample.estimate(row_score(mine, targets) - row_score(probabilities, targets))
-        for key, row_score in rows.items()
-    }
     differ = (sample.verdicts != verdicts(probabilities)).astype(np.float64)
+    means = sample.means(
+        log_loss=metrics.row_log_loss(mine, targets) - metrics.row_log_loss(probabilities, targets),
+        accuracy=metrics.row_hits(mine, targets) - metrics.row_hits(probabilities, targets),
+        brier=metrics.row_brier(mine, targets) - metrics.row_brier(probabilities, targets),
+    )
+    difference = {name: Estimate.of(mean) for name, mean in means.items()}
     mine_right = metrics.row_hits(mine, targets) * differ
     other_right = metrics.row_hits(probabilities, targets) * differ
     won = sample.share(mine_right, mine_right + other_right)

@@ -127,18 +127,18 @@ def risk_coverage(sample: Sample) -> pl.DataFrame:
     hits = metrics.row_hits(sample.probabilities, sample.targets)
     loss = metrics.row_log_loss(sample.probabilities, sample.targets)
     stack = np.stack([np.ones_like(sure), hits, loss], axis=1) * sample.weights[:, None]
+    thresholds = np.unique(np.quantile(sure, 1 - np.array(COVERAGE), method="higher"))[::-1]
+    # A row is answered from the first threshold on that it reaches: sums up to there are running sums.
+    entry = (sure[:, None] < thresholds).sum(axis=1)
+    sums = sample.bootstrap.sum(stack, by=entry, size=len(thresholds)).cumsum(axis=1)
+    counts = np.bincount(entry, minlength=len(thresholds)).cumsum()
     rows = []
-    for share in COVERAGE:
-        threshold = float(np.quantile(sure, 1 - share, method="higher"))
-        answered = sure >= threshold
-        if answered.sum() < MIN_ANSWERED:
-            continue
-        sums = sample.bootstrap.sum(stack * answered[:, None])
-        accuracy, log_loss = (Estimate.of(ratio(sums[:, column], sums[:, 0])) for column in (1, 2))
+    for k in np.flatnonzero(counts >= MIN_ANSWERED):
+        accuracy, log_loss = (Estimate.of(ratio(sums[:, k, column], sums[:, k, 0])) for column in (1, 2))
         rows.append(
             {
-                "answered": float(ratio(sums[0, 0], sample.total_weight[0])), "threshold": threshold,
-                "count": int(answered.sum()),
+                "answered": float(ratio(sums[0, k, 0], sample.total_weight[0])), "threshold": float(thresholds[k]),
+                "count": int(counts[k]),
                 "accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high,
                 "log_loss": log_loss.value, "log_loss_low": log_loss.low, "log_loss_high": log_loss.high,
             }
@@ -146,7 +146,7 @@ def risk_coverage(sample: Sample) -> pl.DataFrame:
     names = ("answered", "threshold", "count", "accuracy", "accuracy_low", "accuracy_high",
              "log_loss", "log_loss_low", "log_loss_high")  # fmt: skip
     schema = {name: pl.Int64 if name == "count" else pl.Float64 for name in names}
-    return pl.DataFrame(rows, schema=schema).unique("answered", keep="first", maintain_order=True)
+    return pl.DataFrame(rows, schema=schema)
 
 
 def difference(rows: int, slices: list[Slice], overall: Estimate) -> pl.DataFrame:

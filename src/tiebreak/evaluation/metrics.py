@@ -45,6 +45,13 @@ def row_decisive_hits(probabilities: np.ndarray, targets: np.ndarray) -> np.ndar
     return hits
 
 
+def row_decisive_log_loss(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Cross-entropy between a and b alone, as if there were no ties, weighted by the target's mass on a and b."""
+    either = np.clip(probabilities[:, :2].sum(axis=1, keepdims=True), FLOOR, None)
+    loss: np.ndarray = -(targets[:, :2] * np.log(np.clip(probabilities[:, :2] / either, FLOOR, 1))).sum(axis=1)
+    return loss
+
+
 def log_loss(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Mean cross-entropy in nats: lower is better; three equal probabilities give log 3 = 1.0986."""
     return _mean(row_log_loss, probabilities, targets, weights)
@@ -62,10 +69,12 @@ def accuracy(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
 
 def decisive_accuracy(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Among votes for a or b: share where the judge gives that answer the higher probability. NaN without any."""
-    weights = _check(probabilities, targets, weights)
-    decisive = float((weights * (targets[:, 0] + targets[:, 1])).sum())
-    hits = float((weights * row_decisive_hits(probabilities, targets)).sum())
-    return hits / decisive if decisive else float("nan")
+    return _decisive(row_decisive_hits, probabilities, targets, weights)
+
+
+def decisive_log_loss(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Among votes for a or b: log-loss of P(a) / (P(a) + P(b)); a coin gives log 2 = 0.6931. NaN without any."""
+    return _decisive(row_decisive_log_loss, probabilities, targets, weights)
 
 
 def confusion(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -137,6 +146,17 @@ def classwise_ece(
     weights = _check(probabilities, targets, weights)
     columns = zip(probabilities.T, targets.T, strict=True)
     return float(np.mean([gap(p, t, equal_mass_bins(p, bins, weights), weights) for p, t in columns]))
+
+
+def _decisive(
+    row_score: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None,
+) -> float:
+    weights = _check(probabilities, targets, weights)
+    decisive = float((weights * targets[:, :2].sum(axis=1)).sum())
+    return float((weights * row_score(probabilities, targets)).sum()) / decisive if decisive else float("nan")
 
 
 def _mean(

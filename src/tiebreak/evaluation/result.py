@@ -66,6 +66,7 @@ class Evaluation:
         audits: `position`, `length`, `tie`.
         curves: The table behind each picture.
         surprises: The votes with the largest log-loss.
+        remarks: Sentences that readers must see before the figures.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Evaluation:
     audits: dict[str, Audit]
     curves: dict[str, pl.DataFrame]
     surprises: pl.DataFrame
+    remarks: tuple[str, ...]
 
     def __repr__(self) -> str:
         prior = self.baselines["prior"].metrics["log_loss"]
@@ -118,6 +120,7 @@ class Evaluation:
             "schema_version": SCHEMA_VERSION,
             "versions": self.versions(),
             "name": self.name,
+            "remarks": self.remarks,
             "counts": self.counts,
             "interval": {"level": LEVEL, "method": "percentile bootstrap by group", "resamples": self.resamples,
                          "seed": self.seed},

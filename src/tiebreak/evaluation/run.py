@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -28,6 +29,7 @@ def evaluate(
     excerpts: bool = True,
     name: str = "predictions",
     against_name: str = "the other predictions",
+    remarks: Sequence[str] = (),
 ) -> Evaluation:
     """Score predictions against votes: metrics with intervals, baselines, slices, audits and curves.
 
@@ -43,6 +45,7 @@ def evaluate(
         excerpts: Whether the most surprising votes are listed with the start of their texts.
         name: Name of the predictions in the report.
         against_name: Name of the other predictions in the report.
+        remarks: Sentences that readers must see before the figures.
 
     Raises:
         DataError: A table is not what it should be, ids do not match, or no vote has a label.
@@ -82,6 +85,7 @@ def evaluate(
             versus.difference["log_loss"] if versus else None,
         ),
         surprises=surprises.largest(measured, excerpts=excerpts),
+        remarks=tuple(remarks),
     )
 
 

@@ -53,9 +53,12 @@ class Sample:
 
     @cached_property
     def log_ratio(self) -> np.ndarray:
-        """How many times as long A is as B, as a natural logarithm; one character is added to each."""
+        """How many times as long A is as B, as a natural logarithm; one character is added to each.
+
+        A difference of logarithms changes nothing but its sign under swap; the logarithm of a quotient is not so exact.
+        """
         a, b = self.lengths[:, 1], self.lengths[:, 2]
-        logarithm: np.ndarray = np.log((a + 1) / (b + 1))
+        logarithm: np.ndarray = np.log(a + 1) - np.log(b + 1)
         return logarithm
 
     @property
@@ -69,8 +72,15 @@ class Sample:
         return self.bootstrap.sum(self.weights)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Weighted mean of a value per row, on the data and on every resample."""
-        return ratio(self.bootstrap.sum(values * self.weights), self.total_weight)
+        """Weighted mean of a value per row, on the data and on every resample; of several, where each has a column."""
+        if values.ndim == 1:
+            return ratio(self.bootstrap.sum(values * self.weights), self.total_weight)
+        return ratio(self.bootstrap.sum(values * self.weights[:, None]), self.total_weight[:, None])
+
+    def means(self, **values: np.ndarray) -> dict[str, np.ndarray]:
+        """As `mean` for several values by name, in one pass over the resamples."""
+        columns = self.mean(np.stack(list(values.values()), axis=1))
+        return dict(zip(values, columns.T, strict=True))
 
     def estimate(self, values: np.ndarray) -> Estimate:
         """Weighted mean of a value per row, with its interval."""
@@ -78,7 +88,8 @@ class Sample:
 
     def share(self, part: np.ndarray, whole: np.ndarray) -> Estimate:
         """Weighted sum of one value per row over the weighted sum of another, with its interval."""
-        return Estimate.of(ratio(self.mean(part), self.mean(whole)))
+        sums = self.means(part=part, whole=whole)
+        return Estimate.of(ratio(sums["part"], sums["whole"]))
 
 
 def build(votes: pl.DataFrame, judged: pl.DataFrame, *, resamples: int, seed: int) -> Sample:

@@ -16,6 +16,7 @@ NAMES: Final[dict[str, str]] = {
     "log_loss": "Log-loss",
     "accuracy": "Accuracy",
     "decisive_accuracy": "Accuracy without ties",
+    "decisive_log_loss": "Log-loss without ties",
     "macro_f1": "Macro-F1",
     "brier": "Brier score",
     "ece": "ECE of the verdict",
@@ -46,19 +47,21 @@ def score(sample: Sample, probabilities: np.ndarray) -> dict[str, Estimate]:
 
 
 def averages(sample: Sample, probabilities: np.ndarray) -> dict[str, Estimate]:
-    """Log-loss, accuracy, accuracy without ties, and Brier score."""
+    """Log-loss and accuracy, with and without ties, and the Brier score."""
     targets = sample.targets
+    means = sample.means(
+        log_loss=metrics.row_log_loss(probabilities, targets),
+        accuracy=metrics.row_hits(probabilities, targets),
+        brier=metrics.row_brier(probabilities, targets),
+        decisive_accuracy=metrics.row_decisive_hits(probabilities, targets),
+        decisive_log_loss=metrics.row_decisive_log_loss(probabilities, targets),
+        decisive=targets[:, :2].sum(axis=1),
+    )
+    decisive = means.pop("decisive")
     return {
-        "log_loss": sample.estimate(metrics.row_log_loss(probabilities, targets)),
-        "accuracy": sample.estimate(metrics.row_hits(probabilities, targets)),
-        "decisive_accuracy": decisive(sample, metrics.row_decisive_hits(probabilities, targets)),
-        "brier": sample.estimate(metrics.row_brier(probabilities, targets)),
+        name: Estimate.of(ratio(mean, decisive) if name.startswith("decisive") else mean)
+        for name, mean in means.items()
     }
-
-
-def decisive(sample: Sample, values: np.ndarray) -> Estimate:
-    """A sum per row as a share of the votes for a or b."""
-    return sample.share(values, sample.targets[:, :2].sum(axis=1))
 
 
 def _per_class(sample: Sample, probabilities: np.ndarray) -> dict[str, Estimate]:
@@ -96,8 +99,8 @@ def _binned_gap(sample: Sample, expected: np.ndarray, seen: np.ndarray) -> np.nd
 
 
 def _shares(sample: Sample, probabilities: np.ndarray) -> dict[str, Estimate]:
-    predicted = ratio(sample.bootstrap.sum(probabilities * sample.weights[:, None]), sample.total_weight[:, None])
-    actual = ratio(sample.bootstrap.sum(sample.targets * sample.weights[:, None]), sample.total_weight[:, None])
+    both = sample.mean(np.concatenate([probabilities, sample.targets], axis=1))
+    predicted, actual = both[:, :3], both[:, 3:]
     found = {}
     for k, label in enumerate(LABELS):
         found[f"actual_share_{label}"] = Estimate.of(actual[:, k])

@@ -30,9 +30,9 @@ def sentences(evaluation: Evaluation) -> list[str]:
 
 
 def warnings(evaluation: Evaluation) -> list[str]:
-    """What limits these figures: rows left out, few groups, cut texts."""
+    """What limits these figures: remarks, rows left out, few groups, cut texts."""
     counts = evaluation.counts
-    found = []
+    found = list(evaluation.remarks)
     if counts.unlabelled:
         found.append(f"{counts.unlabelled:,} of {counts.votes:,} votes have no label and are left out.")
     if counts.weightless:
@@ -99,7 +99,11 @@ def _ties(evaluation: Evaluation) -> str:
     figures = evaluation.audits["tie"].figures
     actual, predicted = figures["tie_share_actual"].value, figures["tie_share_predicted"].value
     if actual == 0:
-        return f"No vote is a tie; the judge gives ties {100 * predicted:.1f} % of the probability."
+        apart = evaluation.metrics["decisive_log_loss"]
+        return (
+            f"No vote is a tie; the judge gives ties {100 * predicted:.1f} % of the probability. Between A and B alone "
+            f"its log-loss is {apart}; a coin has 0.6931."
+        )
     recall = figures["tie_recall"]
     return (
         f"{100 * actual:.1f} % of the votes are ties and the judge gives them {100 * predicted:.1f} % of the "
