@@ -114,6 +114,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "array of numbers": (b"[1, 2]", "not a JSON object"),
     "empty array": (b"[]", "no rows"),
     "lines of no json": (b"{x\n{y\n", "broken JSON"),
+    "broken header": (b'id,"prompt\n1,2\n', "broken header"),
     "column twice": (b"id,prompt,id\n1,2,3\n", "column 'id' occurs twice"),
 }
 
@@ -187,6 +188,16 @@ def test_a_quote_that_never_closes_does_not_swallow_the_file(tmp_path: Path) -> 
         found = bad_rows(path)
     assert "field larger than field limit" in found[0][1]
     assert len(found) == 20
+
+
+@pytest.mark.parametrize("start", ['{"prompt": "', GOOD_CSV])
+def test_a_line_without_end_is_an_error_and_not_the_end_of_memory(start: str, tmp_path: Path) -> None:
+    path = tmp_path / "v"
+    path.write_text(start + "x" * 2000, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kinds, "CELL_LIMIT", 1000)
+        with pytest.raises(DataError, match="a line is longer than 1,000 characters"):
+            tb.read(path)
 
 
 def test_a_label_that_appears_late_is_never_ignored(tmp_path: Path) -> None:

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 EPILOG = """
 Examples:
 
-tiebreak data import train.csv -o votes.parquet
+    tiebreak data import train.csv -o votes.parquet
 
-tiebreak data import battles.jsonl --both-bad drop -o votes.parquet
+    tiebreak data import battles.jsonl --both-bad drop -o votes.parquet
 
-tiebreak data import pairs.csv --map prompt=question --map response_a=left --map response_b=right --map label=verdict
--o votes.parquet
+    tiebreak data import pairs.csv --map prompt=question --map response_a=left --map response_b=right -o votes.parquet
 
-zcat votes.jsonl.gz | tiebreak data import - -o - | head
+    tiebreak data import votes.csv --label 1=a --label 2=b --label 0=tie --on-bad skip -o votes.parquet
+
+    zcat votes.jsonl.gz | tiebreak data import - -o - | head
 """
 
 

@@ -121,7 +121,7 @@ def _reader(path: str, stream: io.BufferedReader) -> Iterator[Item]:
     if not first and not stream.peek(1):
         raise DataError(f"{path} is empty", expected="a header and rows, or one record a line")
     if first == b"{":
-        return records.json_lines(stream)
+        return records.json_lines(stream, path)
     if first == b"[":
         return records.json_array(stream, path)
     return records.delimited(stream, path)

@@ -45,8 +45,12 @@ def delimited(stream: io.BufferedReader, path: str) -> Iterator[Item]:
     if "\0" in first or not _is_utf8(first) or len(first) == _HEADER_LIMIT:
         raise DataError(f"{path} is no table", expected="CSV, TSV, JSON, JSON lines or parquet; gzip of the texts")
     seen: list[str] = []
-    rows = csv.reader(_kept(chain([first], text), seen), delimiter=max(_DELIMITERS, key=first.count), strict=True)
-    header = _next(rows) or []
+    lines = chain([first], iter(lambda: text.readline(CELL_LIMIT), ""))
+    rows = csv.reader(_kept(lines, seen, path), delimiter=max(_DELIMITERS, key=first.count), strict=True)
+    try:
+        header = _next(rows) or []
+    except csv.Error as error:
+        raise DataError(f"{path}: broken header ({error})", expected="names of columns in the first line") from error
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
         raise DataError(f"{path}: column {doubled[0]!r} occurs twice", expected="different names in the header")
@@ -67,9 +71,11 @@ def delimited(stream: io.BufferedReader, path: str) -> Iterator[Item]:
         yield _row(number, header, cells)
 
 
-def _kept(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
+def _kept(lines: Iterable[str], seen: list[str], path: str) -> Iterator[str]:
     """The lines, each put by until its row is known to be well: a row that is broken must be shown whole."""
     for line in lines:
+        if len(line) >= CELL_LIMIT:
+            raise _too_long(path)
         seen.append(line)
         yield line
 
@@ -106,9 +112,15 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def json_lines(stream: io.BufferedReader) -> Iterator[Item]:
+def _too_long(path: str) -> DataError:
+    return DataError(f"{path}: a line is longer than {CELL_LIMIT:,} characters", expected="one row or record a line")
+
+
+def json_lines(stream: io.BufferedReader, path: str) -> Iterator[Item]:
     """One JSON object a line; empty lines are passed over."""
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(iter(lambda: stream.readline(CELL_LIMIT), b""), 1):
+        if len(line) >= CELL_LIMIT:
+            raise _too_long(path)
         if line.isspace():
             continue
         try:
