@@ -8,6 +8,7 @@ import typer
 
 import tiebreak
 from tiebreak.cli import (
+    baselines,
     calibrate,
     clean,
     compare,
@@ -60,6 +61,7 @@ app.add_typer(train, name="train")
 app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.command)
 app.command("predict", epilog=predict.EPILOG)(predict.command)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.command)
+app.command("baselines", epilog=baselines.EPILOG)(baselines.command)
 app.command("compare", epilog=compare.EPILOG)(compare.command)
 data.command("import", epilog=import_.EPILOG)(import_.command)
 train.command("features", epilog=train_features.EPILOG)(train_features.command)
