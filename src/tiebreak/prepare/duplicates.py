@@ -138,4 +138,5 @@ def _soft(several: pl.DataFrame) -> pl.DataFrame:
     )
     summed = votes.filter(voted).group_by("first", maintain_order=True).sum()
     merged = summed.with_columns(pl.col(name) / pl.col("weight") for name in comparisons.SOFT)
-    return merged.with_columns(predictions.labels(merged.select(comparisons.SOFT).to_numpy())).select("first", *_VOTE, "weight")
+    label = predictions.labels(merged.select(comparisons.SOFT).to_numpy())
+    return merged.with_columns(label).select("first", *_VOTE, "weight")

@@ -27,7 +27,7 @@ CHARACTERS: Final = 5
 _PERMUTATIONS: Final = 128
 _RECALL: Final = 0.999
 """Chance that a pair exactly at the threshold becomes a candidate."""
-_REACH: Final = 200
+_REACH: Final = 64
 """Texts of one LSH bucket are compared with this many neighbours each, so that no bucket costs quadratic time."""
 _DOUBT: Final = 0.16
 """How far below the threshold the MinHash estimate may lie; four standard errors at 125 permutations."""
@@ -166,7 +166,10 @@ def candidates(shingles: Shingles, threshold: float) -> Iterator[tuple[np.ndarra
         return
     rows = _band_rows(threshold)
     signatures = _signatures(shingles, filled)
-    bands = [_buckets(signatures[:, at : at + rows]) for at in range(0, _PERMUTATIONS - rows + 1, rows)]
+    hashed = [_band_keys(signatures[:, at : at + rows]) for at in range(0, _PERMUTATIONS - rows + 1, rows)]
+    # Within a bucket those come together that agree in the next band too: neighbours are the likeliest pairs.
+    orders = [np.lexsort((following, keys)) for keys, following in zip(hashed, hashed[1:] + hashed[:1], strict=True)]
+    bands = [(order, keys[order]) for order, keys in zip(orders, hashed, strict=True)]
     for reach in range(1, _REACH + 1):
         found = [
             np.stack([order[:-reach][same], order[reach:][same]])
@@ -201,12 +204,11 @@ def _signatures(shingles: Shingles, texts: np.ndarray) -> np.ndarray:
     return signatures
 
 
-def _buckets(band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _band_keys(band: np.ndarray) -> np.ndarray:
     keys = np.zeros(len(band), np.uint64)
     for column in band.T:
         keys = _mix(keys, column.astype(np.uint64))
-    order = np.argsort(keys, kind="stable")
-    return order, keys[order]
+    return keys
 
 
 def _agreement(signatures: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
