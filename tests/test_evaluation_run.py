@@ -186,7 +186,7 @@ def test_content_slices_find_code_and_identical_and_empty_answers() -> None:
     ],
 )
 def test_language(text: str, expected: str | None) -> None:
-    assert pl.DataFrame({"text": [text]}).select(languages.language(pl.col("text"))).item() == expected
+    assert languages.language(pl.Series([text])).item() == expected
 
 
 def test_prior_is_the_entropy_and_uniform_is_log_three() -> None:

@@ -18,15 +18,22 @@ from matplotlib.figure import Figure
 
 from tiebreak.evaluation.markup import Markup
 
+# All of these become variables of the page's style sheet.
 BLUE: Final = "#0072b2"
 ORANGE: Final = "#d55e00"
 GREEN: Final = "#009e73"
 
-# Stand-ins that become variables of the page's style sheet.
 INK: Final = "#101010"
 MUTED: Final = "#707070"
 LINE: Final = "#d0d0d0"
-_VARIABLES: Final = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)"}
+_VARIABLES: Final = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    BLUE: "var(--blue)",
+    ORANGE: "var(--orange)",
+    GREEN: "var(--green)",
+}
 
 STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",

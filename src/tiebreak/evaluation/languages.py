@@ -24,24 +24,38 @@ OTHER: Final = (
     "que los las una por para con como del est les des une dans pour qui avec sur der die das und ist nicht ein eine "
     "mit von che per sono della il lo di um uma não como mais het een van niet jest nie się och att som på je na"
 )
+LATIN: Final = "other Latin script"
 EXCERPT: Final = 1500
 """Characters of each text that are looked at."""
 
 
-def language(text: pl.Expr) -> pl.Expr:
-    """Name of the language or script of most letters of a text, null without any letter."""
-    text = text.str.slice(0, EXCERPT)
-    counts = [text.str.count_matches(pattern).cast(pl.Int64) for pattern in SCRIPTS.values()]
-    most = pl.max_horizontal(counts)
+def language(texts: pl.Series) -> pl.Series:
+    """Name of the language or script that most letters of each text belong to; null without any letter."""
+    text = pl.col("text")
+    looked = pl.DataFrame({"text": texts.str.slice(0, EXCERPT)})
+    # Text in ASCII, the most frequent by far, needs no count of each script.
+    plain = looked["text"].str.contains(r"^[\x00-\x7f]*$")
+    counted = looked.select(
+        text,
+        pl.when(plain).then(text.str.contains("[A-Za-z]").cast(pl.Int64)).otherwise(0).alias("ascii"),
+        *(
+            pl.when(plain).then(None).otherwise(text).str.count_matches(pattern).fill_null(0).cast(pl.Int64).alias(name)
+            for name, pattern in SCRIPTS.items()
+        ),
+        english=_words(text, ENGLISH) >= _words(text, OTHER),
+    ).with_columns((pl.col(LATIN) + pl.col("ascii")).alias(LATIN))
+    return counted.with_columns(most=pl.max_horizontal(*SCRIPTS)).select(_choice())["language"]
+
+
+def _choice() -> pl.Expr:
+    most, kana, han = pl.col("most"), pl.col("Japanese"), pl.col("Chinese")
     # Japanese mixes its kana with Han characters: a fifth of kana decides.
-    japanese = (counts[0] > 0) & (counts[0] * 4 >= counts[1]) & (counts[0] + counts[1] >= most)
-    english = _words(text, ENGLISH) >= _words(text, OTHER)
+    japanese = (kana > 0) & (kana * 4 >= han) & (kana + han >= most)
     chosen = pl.when(most == 0).then(None).when(japanese).then(pl.lit("Japanese"))
-    for name, count in zip(SCRIPTS, counts, strict=True):
-        if name == "other Latin script":
-            chosen = chosen.when((count == most) & english).then(pl.lit("English"))
-        chosen = chosen.when(count == most).then(pl.lit(name))
-    return chosen.otherwise(None)
+    chosen = chosen.when((pl.col(LATIN) == most) & pl.col("english")).then(pl.lit("English"))
+    for name in SCRIPTS:
+        chosen = chosen.when(pl.col(name) == most).then(pl.lit(name))
+    return chosen.otherwise(None).alias("language")
 
 
 def _words(text: pl.Expr, words: str) -> pl.Expr:

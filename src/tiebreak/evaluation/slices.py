@@ -158,22 +158,21 @@ def _turns(votes: pl.DataFrame) -> Dimension:
 
 
 def _contents(votes: pl.DataFrame) -> list[Dimension]:
-    whole = [pl.col(name).list.join("\n", ignore_nulls=True).fill_null("") for name in TEXTS]
-    prompt, a, b = whole
-    code = pl.any_horizontal(text.str.slice(0, CODE_EXCERPT).str.contains(_CODE) for text in whole)
+    texts = votes.select(pl.col(name).list.join("\n", ignore_nulls=True).fill_null("") for name in TEXTS)
     # Short prompts say little about the language they are in; the answers follow the prompt.
     start = pl.concat_str(
-        prompt.str.slice(0, 700), pl.lit("\n"), a.str.slice(0, 400), pl.lit("\n"), b.str.slice(0, 400)
+        pl.col("prompt").str.slice(0, 700), pl.col("response_a", "response_b").str.slice(0, 400), separator="\n"
     )
-    looked = votes.select(
-        languages.language(start).alias("language"),
+    code = pl.any_horizontal(pl.col(TEXTS).str.slice(0, CODE_EXCERPT).str.contains(_CODE))
+    empty = pl.any_horizontal(pl.col("response_a", "response_b").str.strip_chars() == "")
+    answers = pl.when(votes["response_a"] == votes["response_b"]).then(pl.lit("identical answers"))
+    looked = texts.select(
+        start.alias("start"),
         pl.when(code).then(pl.lit("with code")).otherwise(pl.lit("without code")).alias("code"),
-        pl.when(pl.col("response_a") == pl.col("response_b")).then(pl.lit("identical answers"))
-        .when((a.str.strip_chars() == "") | (b.str.strip_chars() == "")).then(pl.lit("an empty answer"))
-        .otherwise(pl.lit("two different answers")).alias("answers"),
-    )  # fmt: skip
+        answers.when(empty).then(pl.lit("an empty answer")).otherwise(pl.lit("two different answers")).alias("answers"),
+    )
     return [
-        _most_frequent("language", looked["language"]),
+        _most_frequent("language", languages.language(looked["start"])),
         _most_frequent("code", looked["code"]),
         _most_frequent("answers", looked["answers"]),
     ]
