@@ -237,7 +237,7 @@ def test_compare_reads_files_and_stdin_and_explains(cli, tmp_path) -> None:  # t
         (["predict", "v.parquet", "-o", "p.csv", "--judge", "."], 3, "not a judge bundle"),
         (["predict", "v.parquet", "-o", "-", "--resume"], 2, "cannot be resumed"),
         (["predict", "v.parquet", "-o", "p.csv", "--map", "prompt"], 2, "OURS=THEIRS"),
-        (["evaluate", "v.parquet", "--labels", "v.parquet", "-o", "r"], 3, "p_a"),
+        (["evaluate", "v.parquet", "--labels", "v.parquet", "-o", "r"], 3, "three columns of probab"),
     ],
 )
 def test_mistakes_give_one_line_and_a_documented_code(arguments, code, words, cli, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -67,7 +67,9 @@ class BadRowsError(DataError):
         self.count = count
         listing = "\n".join(f"  {file}, row {row}: {reason}" for file, row, reason in rows)
         more = f"\n  ... and {count - len(rows)} more" if count > len(rows) else ""
-        super().__init__(f"{count} bad row{'s' if count != 1 else ''}:\n{listing}{more}\n", mend=mend)
+        super().__init__(
+            f"{count} row{'s' if count != 1 else ''} cannot be read:\n{listing}{more}\n(a row counts from 1)", mend=mend
+        )
 
 
 class BundleError(DataError):

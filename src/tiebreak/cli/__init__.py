@@ -30,22 +30,21 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, prog_name="tiebreak", standalone_mode=False)
     except TiebreakError as error:
         return _fail(str(error), error.exit_code)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
+    except SystemExit as stop:
+        # Typer leaves this way when the reader of our stdout has gone (for example `| head`): not our failure.
+        return 0 if isinstance(stop.__context__, BrokenPipeError) else int(stop.code or 0)
     except typer.TyperException as error:
         return _usage(error)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
     except MemoryError:
         return _fail("out of memory; expected more free memory; to mend: a smaller --chunk-rows, or fewer rows", 5)
-    except BrokenPipeError:
-        # The reader of our stdout has gone (for example `| head`): not our failure, and nothing more to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         return _fail(_os_error(error), 5 if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM} else 3)
     except Exception as error:  # the last resort: one line, not a traceback
         return _fail(f"unexpected {type(error).__name__}: {error}; please report it with TIEBREAK_DEBUG=1", 1)
+    if code == 130:  # Typer's own word for Ctrl-C
+        console.say("error: interrupted")
     return code if isinstance(code, int) else 0
 
 

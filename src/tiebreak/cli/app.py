@@ -14,6 +14,7 @@ from tiebreak.cli import (
     compare,
     console,
     dedupe,
+    demo,
     evaluate,
     import_,
     overlap,
@@ -55,18 +56,19 @@ def _options(
     console.be_quiet(quiet)
 
 
-app.add_typer(data, name="data")
-app.add_typer(train, name="train")
-
-app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.command)
+# In the order of a user's way, which is the order of `tiebreak --help`.
+app.command("demo", epilog=demo.EPILOG)(demo.command)
+app.command("compare", epilog=compare.EPILOG)(compare.command)
 app.command("predict", epilog=predict.EPILOG)(predict.command)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.command)
+app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.command)
 app.command("baselines", epilog=baselines.EPILOG)(baselines.command)
-app.command("compare", epilog=compare.EPILOG)(compare.command)
+app.add_typer(data, name="data")
 data.command("import", epilog=import_.EPILOG)(import_.command)
-train.command("features", epilog=train_features.EPILOG)(train_features.command)
+data.command("stats", epilog=stats.EPILOG)(stats.command)
 data.command("clean", epilog=clean.EPILOG)(clean.command)
 data.command("dedupe", epilog=dedupe.EPILOG)(dedupe.command)
-data.command("split", epilog=split.EPILOG)(split.command)
 data.command("overlap", epilog=overlap.EPILOG)(overlap.command)
-data.command("stats", epilog=stats.EPILOG)(stats.command)
+data.command("split", epilog=split.EPILOG)(split.command)
+app.add_typer(train, name="train")
+train.command("features", epilog=train_features.EPILOG)(train_features.command)

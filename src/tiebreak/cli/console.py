@@ -71,7 +71,8 @@ def progress(what: str, total: int | None, unit: str = "rows") -> Iterator[Calla
 
     def finish() -> None:
         seconds = max(time.perf_counter() - started, 1e-9)
-        note(f"{what}: {done:,} {unit} in {seconds:.1f} s ({done / seconds:,.0f} {unit}/s)")
+        counted = unit.removesuffix("s") if done == 1 else unit
+        note(f"{what}: {done:,} {counted} in {seconds:.1f} s ({done / seconds:,.0f} {unit}/s)")
 
     if _Settings.quiet or not sys.stderr.isatty():
 

@@ -74,9 +74,9 @@ class Sample:
     records: list[Record]
 
     def holds_lists(self, column: str) -> bool:
-        """Whether most cells of a column are lists of texts, or JSON of them."""
+        """Whether half the cells of a column or more are lists of texts, or JSON of them."""
         cells = [value for record in self.records if (value := record.get(column)) is not None]
-        return 2 * sum(as_list(cell) is not None for cell in cells) > len(cells)
+        return bool(cells) and 2 * sum(as_list(cell) is not None for cell in cells) >= len(cells)
 
 
 @dataclass(frozen=True)
