@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiebreak import calibrate
+from tiebreak import calibrate, judges, samples
 from tiebreak.calibrate import alarm, nested, scores
 from tiebreak.calibrate.reliability import reliability
 from tiebreak.calibrate.rows import Rows, groups_of
@@ -377,3 +377,23 @@ def test_two_fine_tuned_llms(model: str, before: float, gains: bool) -> None:
     assert (change.high < -0.01) is gains
     assert change.value < 0.001
     study.calibration("symmetric")
+
+
+def test_a_calibrated_judge_is_asked_again_where_there_are_texts(tmp_path: Path) -> None:
+    """Its map (a negative tie weight) has no inverse, so nothing but asking again can give the scores before it."""
+    votes, judge = samples.votes(), judges.load()
+    raw = judge.score(votes).probabilities
+    judge.manifest = judge.manifest.model_copy(
+        update={
+            "calibration": Calibration(method="symmetric", weight=((2, 0, 0), (0, 2, 0), (0, 0, -0.1)), bias=(0, 0, 0))
+        }
+    )
+    judge.save(tmp_path / "judge")
+    calibrated = judge.predict(votes)
+    before, how = calibrate.uncalibrated(calibrated, votes, tmp_path / "judge")
+    np.testing.assert_array_equal(before.select("p_a", "p_b", "p_tie").to_numpy(), raw)
+    assert "before calibration" in how
+    with pytest.raises(DataError, match="cannot be undone"):
+        calibrate.uncalibrated(calibrated, votes.select("id", "label"), tmp_path / "judge")
+    foreign = calibrated.with_columns(p_a=pl.col("p_b"), p_b=pl.col("p_a"))
+    assert "not the bundle's own" in calibrate.uncalibrated(foreign, votes, tmp_path / "judge")[1]

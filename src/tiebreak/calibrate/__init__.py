@@ -11,7 +11,7 @@ from tiebreak.calibrate.families import FAMILIES, METHODS
 from tiebreak.calibrate.nested import Result, Study, fit_rows, study
 from tiebreak.calibrate.rows import Rows, join
 from tiebreak.calibrate.scores import Estimate
-from tiebreak.calibrate.use import apply_table, is_equivariant, undo
+from tiebreak.calibrate.use import apply_table, is_equivariant, uncalibrated, undo
 from tiebreak.calibration import Calibration
 from tiebreak.errors import UsageError
 
@@ -58,5 +58,5 @@ def fit(
 
 __all__ = [
     "METHODS", "Calibration", "Document", "Estimate", "Result", "Rows", "Study",
-    "apply_table", "fit", "is_equivariant", "join", "load", "save", "study", "undo",
+    "apply_table", "fit", "is_equivariant", "join", "load", "save", "study", "uncalibrated", "undo",
 ]  # fmt: skip

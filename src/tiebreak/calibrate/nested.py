@@ -31,6 +31,8 @@ COMFORTABLE: Final = 50
 """Groups for each parameter below which a note is made."""
 
 _INNER_FOLDS: Final = 4
+_INNER_GROUPS: Final = 20_000
+"""The penalty is chosen on at most so many groups, drawn at random: it matters only where votes are few."""
 
 
 def _ignore(step: int) -> None:
@@ -91,7 +93,10 @@ class Study:
     @property
     def notes(self) -> list[str]:
         """What a careful user should know about this study, in plain words."""
-        said = [f"{name} was not fitted: {reason}" for name, reason in self.skipped.items()]
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.skipped.items():
+            reasons.setdefault(reason, []).append(name)
+        said = [f"not fitted: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
         thin = [
             name for name, result in self.results.items() if self.rows.group_count < COMFORTABLE * result.parameters
         ]
@@ -224,6 +229,10 @@ def _family(name: str) -> Family:
 def _penalty(rows: Rows, family: Family, x: np.ndarray, seed: int) -> float | None:
     if not family.penalties:
         return None
+    if rows.group_count > _INNER_GROUPS:
+        chosen = np.random.default_rng(seed).permutation(rows.group_count)[:_INNER_GROUPS]
+        inner = np.isin(rows.groups, chosen)
+        rows, x = rows.take(inner), x[inner]
     folds = fold_of(rows, _INNER_FOLDS, seed)
     losses = np.zeros(len(family.penalties))
     for fold in range(_INNER_FOLDS):

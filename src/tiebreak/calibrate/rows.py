@@ -101,15 +101,14 @@ class Rows:
         needed = GROUPS_A_PARAMETER * family.parameters
         if self.group_count < needed and not force:
             raise DataError(
-                f"{self.group_count} labelled groups are too few for the {family.parameters} parameters of "
-                f"{family.name}",
+                f"{self.group_count} labelled groups are too few for the {family.parameters} numbers of {family.name}",
                 expected=f"at least {needed}",
                 mend="more votes, or a method with fewer parameters",
             )
         absent = [label for label, share in zip(LABELS, self.prior, strict=True) if share <= 0]
         if absent and family.has_bias:
             raise DataError(
-                f"nobody voted {' or '.join(absent)}, so the bias of {family.name} has no finite value",
+                f"nobody voted {' or '.join(absent)}, so a bias has no finite value",
                 expected="votes for a, b and tie",
                 mend="--method temperature",
             )

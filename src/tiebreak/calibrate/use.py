@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from tiebreak import predictions
+from tiebreak import bundle, comparisons, judges, predictions
 from tiebreak.calibration import FLOOR, Calibration
 from tiebreak.errors import DataError
 
 _STEPS: Final = 100
+_SAME: Final = 1e-6
 
 
 def apply_table(calibration: Calibration, table: pl.DataFrame) -> pl.DataFrame:
@@ -39,6 +41,33 @@ def is_equivariant(table: pl.DataFrame) -> bool:
     return bool((table["swap_gap"] == 0).fill_null(value=False).all())
 
 
+def uncalibrated(table: pl.DataFrame, votes: pl.DataFrame, directory: Path) -> tuple[pl.DataFrame, str]:
+    """What a calibrated bundle would have said without its calibration, so that a new one can replace it.
+
+    Args:
+        table: Predictions.
+        votes: The votes they are for. With texts, the judge is asked again; without, its map is undone.
+        directory: The bundle that made the predictions.
+
+    Returns:
+        The predictions before calibration, and in words how they came about.
+
+    Raises:
+        DataError: There are no texts, and the map cannot be undone.
+    """
+    calibration = bundle.read(directory).calibration
+    if calibration is None:
+        return table, "the bundle has no calibration"
+    if not set(comparisons.REQUIRED) <= set(votes.columns):
+        before = undo(calibration, predictions.probabilities(table))
+        return predictions.build(table["id"], before), "its calibration was undone"
+    judge = judges.load(directory)
+    given = predictions.probabilities(predictions.align(table, votes))
+    if np.abs(given - predictions.probabilities(judge.predict(votes))).max(initial=0.0) > _SAME:
+        return table, "these are not the bundle's own predictions for these votes: taken as not calibrated"
+    return predictions.build(votes["id"], judge.score(votes).probabilities), "its scores before calibration were used"
+
+
 def undo(calibration: Calibration, probabilities: np.ndarray) -> np.ndarray:
     """The probabilities before a calibration, from those after it.
 
@@ -46,7 +75,7 @@ def undo(calibration: Calibration, probabilities: np.ndarray) -> np.ndarray:
     probabilities sum to 1. Where v > 0 their sum rises with c, and its logarithm is convex: Newton's method finds it.
 
     Raises:
-        DataError: The map cannot be undone: it is not the same for A and B, or not invertible.
+        DataError: The map cannot be undone: it is not the same for A and B, or several inputs have the same output.
     """
     inverse = _inverse(calibration)
     v = inverse.sum(axis=1)
@@ -72,5 +101,5 @@ def _inverse(calibration: Calibration) -> np.ndarray:
     raise DataError(
         f"these predictions are calibrated already, by a {calibration.method} map that cannot be undone",
         expected="predictions of a judge without calibration, or with a symmetric or temperature one",
-        mend="calibrate the bundle from before that calibration",
+        mend="give --labels a file with the texts, or calibrate the bundle from before that calibration",
     )

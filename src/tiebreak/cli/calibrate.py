@@ -85,12 +85,19 @@ def command(
 
     predicted = _read_predictions(table, names)
     votes = _read_votes(labels, input_format, mapping)
+    if judge is not None:
+        predicted = _before_bundle(judge, predicted, votes)
     rows = calibrate.join(predicted, votes)
     _tell_rows(rows, predicted.height)
     if dry_run:
         console.note(f"would judge {', '.join(calibrate.METHODS)} and write {method} to {output or 'no file'}")
         return
-    study = _study(rows, predicted, votes, judge, folds=folds, repeats=repeats, seed=seed, force=force)
+    equivariant = judge is not None or calibrate.is_equivariant(predicted)
+    with console.progress("calibrate", total=folds * repeats * len(calibrate.METHODS), unit="fits") as advance:
+        study = calibrate.study(
+            rows.probabilities, rows.targets, rows.groups, weights=rows.weights, folds=folds, repeats=repeats,
+            seed=seed, equivariant=equivariant, force=force, advance=advance,
+        )  # fmt: skip
     if as_json:
         console.emit_json({"method": method, **document.summary(study)})
     else:
@@ -152,32 +159,17 @@ def _tell_rows(rows: Rows, predicted: int) -> None:
     console.note(f"  {labelled:,} labelled rows in {rows.group_count:,} groups{left_out}")
 
 
-def _study(
-    rows: Rows,
-    predicted: pl.DataFrame,
-    votes: pl.DataFrame,
-    judge: Path | None,
-    *,
-    folds: int,
-    repeats: int,
-    seed: int,
-    force: bool,
-) -> Study:
+def _before_bundle(judge: Path, predicted: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
+    """The predictions as they were before the calibration that the bundle has already, if it has one."""
     from tiebreak import bundle, calibrate
 
-    probabilities = rows.probabilities
-    if judge is not None:
-        manifest = bundle.read(judge)
-        _warn_if_trained_on(manifest, votes)
-        if manifest.calibration is not None:
-            console.note(f"  {judge} is calibrated already ({manifest.calibration.method}): undone, to be replaced")
-            probabilities = calibrate.undo(manifest.calibration, probabilities)
-    equivariant = judge is not None or calibrate.is_equivariant(predicted)
-    with console.progress("calibrate", total=folds * repeats * len(calibrate.METHODS), unit="fits") as advance:
-        return calibrate.study(
-            probabilities, rows.targets, rows.groups, weights=rows.weights, folds=folds, repeats=repeats,
-            seed=seed, equivariant=equivariant, force=force, advance=advance,
-        )  # fmt: skip
+    manifest = bundle.read(judge)
+    _warn_if_trained_on(manifest, votes)
+    if manifest.calibration is None:
+        return predicted
+    before, how = calibrate.uncalibrated(predicted, votes, judge)
+    console.note(f"  {judge} is calibrated already, which will be replaced: {how}")
+    return before
 
 
 def _warn_if_trained_on(manifest: Manifest, votes: pl.DataFrame) -> None:
