@@ -186,6 +186,7 @@ def _model_pair() -> pl.Expr:
 
 
 def _most_frequent(title: str, names: pl.Series) -> Dimension:
+    names = names.set(names.str.strip_chars() == "", None)
     counts = names.drop_nulls().value_counts(sort=False, name="rows").rename({names.name: "name"})
     top = counts.sort(["rows", "name"], descending=[True, False])["name"].head(MAX_NAMES).to_list()
     place = {name: k for k, name in enumerate(top)}

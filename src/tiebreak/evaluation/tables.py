@@ -78,7 +78,7 @@ def slices(evaluation: Evaluation) -> Iterator[Markup]:
 
 def _slice_row(part: Slice) -> Markup:
     better = part.log_loss.high < part.prior_log_loss
-    name = tag("td", excerpt(part.name), tag("small", "few votes") if part.small else Markup())
+    name = tag("td", tag("bdi", excerpt(part.name)), tag("small", "few votes") if part.small else Markup())
     cells = [
         tag("td", f"{part.rows:,}"),
         tag("td", f"{part.groups:,}"),
