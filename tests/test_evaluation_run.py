@@ -196,11 +196,18 @@ def test_prior_is_the_entropy_and_uniform_is_log_three() -> None:
     assert found["prior"].metrics["log_loss"].value == pytest.approx(-(shares * np.log(shares)).sum())
     assert found["uniform"].metrics["log_loss"].value == pytest.approx(math.log(3))
     assert found["uniform"].metrics["accuracy"].value == pytest.approx(1 / 3)
+    assert found["prior"].metrics["accuracy"].value == pytest.approx(shares.max())
     length = np.array([[len(" ".join(r)) for r in table[f"response_{k}"].to_list()] for k in "ab"])
     decided = (table["label"] != "tie").to_numpy()
     won = np.where((table["label"] == "a").to_numpy(), length[0] - length[1], length[1] - length[0])[decided]
     longer = ((won > 0) + 0.5 * (won == 0)).mean()
     assert found["longer_wins"].metrics["decisive_accuracy"].value == pytest.approx(longer)
+
+
+def test_a_prior_that_is_even_between_a_and_b_still_names_one_of_them() -> None:
+    table = votes(10).with_columns(label=pl.Series(["a", "b"] * 4 + ["tie"] * 2).cast(comparisons.LABEL))
+    found = tb.evaluate(judged(table), table, resamples=FEW).baselines
+    assert found["prior"].metrics["accuracy"].value == pytest.approx(0.4)
 
 
 def test_length_baseline_learns_from_other_groups_only() -> None:

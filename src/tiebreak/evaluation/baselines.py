@@ -37,14 +37,10 @@ class Baseline:
 
 def measure(sample: Sample, *, seed: int = 0) -> dict[str, Baseline]:
     """All baselines that the sample allows; the two that look at length need answers with text."""
-    rows = len(sample.targets)
     prior = np.average(sample.targets, axis=0, weights=sample.weights)
-    guess = {"accuracy": sample.estimate(np.full(rows, 1 / 3))}
-    uniform = _score(sample, "Uniform", "1/3 for each class; accuracy of a guess", np.full((rows, 3), 1 / 3))
-    how = "the class shares of these very votes: the best constant"
     found = {
-        "uniform": replace(uniform, metrics=uniform.metrics | guess),
-        "prior": _score(sample, "Class prior", how, np.tile(prior, (rows, 1))),
+        "uniform": _constant(sample, "Uniform", "1/3 for each class; accuracy of a guess", np.full(3, 1 / 3)),
+        "prior": _constant(sample, "Class prior", "the class shares of these very votes: the best constant", prior),
     }
     if not sample.has_answers:
         return found
@@ -59,6 +55,17 @@ def _score(sample: Sample, title: str, how: str, probabilities: np.ndarray) -> B
         probabilities, sample.targets
     )
     return Baseline(title, how, averages(sample, probabilities), sample.estimate(difference))
+
+
+def _constant(sample: Sample, title: str, how: str, shares: np.ndarray) -> Baseline:
+    """The same probabilities for all. Its accuracy is that of naming one of its likeliest classes at random.
+
+    By the rule for verdicts a draw of A and B would be a tie, which says nothing about a constant.
+    """
+    found = _score(sample, title, how, np.tile(shares, (len(sample.targets), 1)))
+    likeliest = np.isclose(shares, shares.max())
+    hits = sample.targets[:, likeliest].mean(axis=1)
+    return replace(found, metrics=found.metrics | {"accuracy": sample.estimate(hits)})
 
 
 def _longer_wins(sample: Sample) -> Baseline:
