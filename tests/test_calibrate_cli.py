@@ -133,6 +133,16 @@ def test_a_constant_teacher_ends_with_6_writes_nothing_and_can_be_forced(files: 
     assert json.loads((tmp_path / "c.json").read_text())["forced"]
 
 
+def test_a_closed_pipe_does_not_cost_the_file(files: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tiebreak", "calibrate", str(files / "p.parquet"), "--labels"]
+    command += [str(files / "votes.csv"), "-o", str(tmp_path / "c.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=120) == 0
+    assert calibrate.load(tmp_path / "c.json").method == "symmetric"
+
+
 def test_a_dry_run_writes_nothing(files: Path, tmp_path: Path) -> None:
     done = run(files / "p.parquet", "--labels", files / "votes.csv", "-o", tmp_path / "c.json", "--dry-run")
     assert done.returncode == 0

@@ -104,6 +104,11 @@ def _read(path: Path, votes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _report(ladder: Ladder, output: Path | None, as_json: bool) -> None:
+    if output is not None:
+        from tiebreak import storage
+
+        storage.write_text(output, ladder.frame().write_csv())
+        console.note(f"wrote {output}")
     if as_json:
         console.emit_json(ladder.to_json())
     else:
@@ -118,11 +123,6 @@ def _report(ladder: Ladder, output: Path | None, as_json: bool) -> None:
             console.say(f"note: {rung.title} needs {rung.missing}")
         for remark in rung.remarks:
             console.say(f"warning: {rung.title}: {remark}")
-    if output is not None:
-        from tiebreak import storage
-
-        storage.write_text(output, ladder.frame().write_csv())
-        console.note(f"wrote {output}")
 
 
 def _line(rung: Rung) -> list[str]:

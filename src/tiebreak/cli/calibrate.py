@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiebreak.cli import console, options
-from tiebreak.errors import UsageError
+from tiebreak.errors import DataError, GateError, TiebreakError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -98,18 +98,32 @@ def command(
             rows.probabilities, rows.targets, rows.groups, weights=rows.weights, folds=folds, repeats=repeats,
             seed=seed, equivariant=equivariant, force=force, advance=advance,
         )  # fmt: skip
+    # What was asked for is written before anything is printed: a closed pipe must not cost the file.
+    refusal = _keep(study, method, output, judge, force=force)
     if as_json:
         console.emit_json({"method": method, **document.summary(study)})
     else:
         _print(study, study.best if method == "auto" else method)
     for note in study.notes:
         console.note(f"note: {note}")
-    made = document.make(study, method, force=force)
+    if refusal is not None:
+        raise refusal
+
+
+def _keep(study: Study, method: str, output: Path | None, judge: Path | None, *, force: bool) -> TiebreakError | None:
+    """Write the calibration; give back why it may not be used, if it may not."""
+    from tiebreak.calibrate import document
+
+    try:
+        made = document.make(study, method, force=force)
+    except (GateError, DataError) as refusal:
+        return refusal
     if made.forced:
         console.say(f"warning: used by force although {'; '.join(made.forced)}")
     if output is not None:
-        document.into_bundle(made, judge, output) if judge else calibrate.save(made, output)
+        document.into_bundle(made, judge, output) if judge else document.save(made, output)
         console.note(f"wrote the {made.calibration.method} calibration to {output}")
+    return None
 
 
 def _columns(text: str | None) -> list[str] | None:
