@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "tiebreak"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-TABLES = {"errors", "comparisons", "predictions", "calibration", "storage", "bundle", "samples"}
+TABLES = {"errors", "comparisons", "predictions", "calibration", "storage", "bundle", "samples", "scoring"}
 VERBS = {"ingest", "prepare", "train", "calibrate", "evaluation", "predict"}
 LEVELS = [TABLES, {"judges"}, VERBS, {"baselines"}, {"cli"}]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -12,8 +12,8 @@ from tiebreak import baselines, cli, comparisons, predictions, samples
 from tiebreak.baselines import learners
 from tiebreak.bundle import Manifest, TrainingSource
 from tiebreak.errors import DataError, MissingExtraError, UsageError
-from tiebreak.evaluation import metrics
 from tiebreak.judges import Judge, Scores
+from tiebreak.scoring import metrics
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 MIRROR = [1, 0, 2]
@@ -77,6 +77,7 @@ def test_the_lower_rungs_stand_where_arithmetic_puts_them() -> None:
     assert rungs["uniform"].metrics["brier"].value == pytest.approx(2 / 3)
     # Out of fold, so a little worse than the entropy of the shares.
     assert entropy <= rungs["prior"].metrics["log_loss"].value < entropy + 0.01
+    assert rungs["uniform"].metrics["accuracy"].value == pytest.approx(1 / 3)
     assert rungs["uniform"].difference is None
 
 

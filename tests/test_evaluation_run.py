@@ -16,7 +16,8 @@ import tiebreak as tb
 from evaluation_rows import judged, votes
 from tiebreak import comparisons, predictions
 from tiebreak.errors import DataError, UsageError
-from tiebreak.evaluation import baselines, languages, metrics, sample, summary
+from tiebreak.evaluation import baselines, languages, sample, summary
+from tiebreak.scoring import metrics
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 FEW = 50

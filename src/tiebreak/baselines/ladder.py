@@ -13,8 +13,8 @@ from tiebreak import comparisons, judges, prepare
 from tiebreak import predictions as tables
 from tiebreak.baselines.learners import LEARNERS, Labelled, labelled
 from tiebreak.errors import DataError, MissingExtraError, UsageError
-from tiebreak.evaluation import Bootstrap, Estimate, metrics
 from tiebreak.judges import Judge
+from tiebreak.scoring import Bootstrap, Estimate, metrics
 
 TITLES: Final = {
     "uniform": "uniform",
@@ -27,6 +27,9 @@ TITLES: Final = {
 """The rungs by name, from the ground up."""
 
 METRICS: Final = ("log_loss", "accuracy", "brier", "ece")
+CONSTANT: Final = ("uniform", "prior")
+"""Rungs that say the same of every row: their accuracy is that of naming one of their likeliest classes at random."""
+
 LEAST_ROWS: Final = 20
 
 
@@ -227,7 +230,8 @@ class _Measure:
         self.groups = self._bootstrap.groups
 
     def rung(self, name: str, title: str, repeated: list[np.ndarray], remarks: tuple[str, ...]) -> Rung:
-        draws = np.mean([self._draws(p) for p in repeated], axis=0)
+        score_hits = _guesses if name in CONSTANT else metrics.row_hits
+        draws = np.mean([self._draws(p, score_hits(p, self._rows.targets)) for p in repeated], axis=0)
         figures = {
             metric: Estimate.of(row, centred=metric == "ece") for metric, row in zip(METRICS, draws, strict=True)
         }
@@ -235,10 +239,10 @@ class _Measure:
         self._above = draws[0]
         return Rung(name, title, figures, difference, remarks=remarks)
 
-    def _draws(self, p: np.ndarray) -> np.ndarray:
+    def _draws(self, p: np.ndarray, hits: np.ndarray) -> np.ndarray:
         """Shape (metrics, 1 + resamples)."""
         t, w = self._rows.targets, self._rows.weights
-        scores = (metrics.row_log_loss(p, t), metrics.row_hits(p, t), metrics.row_brier(p, t))
+        scores = (metrics.row_log_loss(p, t), hits, metrics.row_brier(p, t))
         means = [self._bootstrap.sum(score * w) / self._total for score in scores]
         return np.stack([*means, np.mean([self._gap(*pair) for pair in zip(p.T, t.T, strict=True)], axis=0)])
 
@@ -248,6 +252,13 @@ class _Measure:
         off = self._bootstrap.sum(w * (expected - seen), by=bins, size=metrics.BINS)
         gap: np.ndarray = np.abs(off).sum(axis=1) / self._total
         return gap
+
+
+def _guesses(p: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Accuracy of each row where a draw is broken by lot; the rule for verdicts would call it a tie."""
+    likeliest = np.isclose(p, p.max(axis=1, keepdims=True))
+    hits: np.ndarray = (t * likeliest).sum(axis=1) / likeliest.sum(axis=1)
+    return hits
 
 
 def _bounds(estimate: Estimate) -> list[float | None]:

@@ -10,10 +10,10 @@ from tiebreak.calibrate.document import Document, load, save
 from tiebreak.calibrate.families import FAMILIES, METHODS
 from tiebreak.calibrate.nested import Result, Study, fit_rows, study
 from tiebreak.calibrate.rows import Rows, join
-from tiebreak.calibrate.scores import Estimate
 from tiebreak.calibrate.use import apply_table, is_equivariant, uncalibrated, undo
 from tiebreak.calibration import Calibration
 from tiebreak.errors import UsageError
+from tiebreak.scoring import Estimate
 
 
 def fit(

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from tiebreak.calibrate.scores import Estimate
 from tiebreak.calibration import FLOOR, Calibration
 from tiebreak.errors import CollapseError
+from tiebreak.scoring import Estimate
 
 MINIMUM_INFORMATION: Final = 0.003
 """In nats: by how much calibrated predictions must differ from their mean. For comparison, knowing which answer is

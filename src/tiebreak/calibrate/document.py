@@ -13,10 +13,10 @@ import tiebreak
 from tiebreak import bundle, storage
 from tiebreak.calibrate import alarm
 from tiebreak.calibrate.nested import Result, Study
-from tiebreak.calibrate.scores import Estimate
 from tiebreak.calibrate.words import describe
 from tiebreak.calibration import Calibration
 from tiebreak.errors import DataError
+from tiebreak.scoring import Estimate
 
 FIGURES: Final = ("log_loss", "brier", "ece", "accuracy", "change", "against_prior")
 

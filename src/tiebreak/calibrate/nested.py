@@ -16,9 +16,10 @@ from tiebreak.calibrate import alarm
 from tiebreak.calibrate.families import FAMILIES, METHODS, Family
 from tiebreak.calibrate.newton import design, minimise
 from tiebreak.calibrate.rows import Rows
-from tiebreak.calibrate.scores import Draws, Estimate, Resampling, row_log_loss
+from tiebreak.calibrate.scores import Draws, Resampling
 from tiebreak.calibration import Calibration
 from tiebreak.errors import CollapseError, DataError, UsageError
+from tiebreak.scoring import Estimate, row_log_loss
 
 AS_IS: Final = "none"
 """Name of the row for the probabilities as they came."""

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from tiebreak.calibrate.nested import AS_IS, Study
-from tiebreak.calibrate.scores import equal_mass_bins
 from tiebreak.comparisons import LABELS
+from tiebreak.scoring.metrics import equal_mass_bins
 
 BINS: Final = 5
 
@@ -38,7 +38,7 @@ def reliability(study: Study, method: str, count: int = BINS) -> list[Bin]:
     rows, before, after = study.rows, study.results[AS_IS].probabilities, study.results[method].probabilities
     table = []
     for k, label in enumerate(LABELS):
-        bins = equal_mass_bins(before[:, k], rows.weights, count)
+        bins = equal_mass_bins(before[:, k], count, rows.weights)
         for number in np.unique(bins):
             inside = bins == number
             means = (np.average(p[inside, k], weights=rows.weights[inside]) for p in (before, after, rows.targets))

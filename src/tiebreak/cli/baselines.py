@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiebreak.cli import console, options
+from tiebreak.cli import console, judged, options
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,12 +95,7 @@ def _read(path: Path, votes: pl.DataFrame) -> pl.DataFrame:
     """A prediction table; with `--limit`, the part of it that belongs to the votes left."""
     import polars as pl
 
-    from tiebreak.calibrate import tables
-
-    table, scaled = tables.prediction_table(tables.read_file(path), where=str(path))
-    if scaled:
-        console.note(f"  {path}: rows whose probabilities were rounded, scaled to sum 1: {scaled:,}")
-    return table.filter(pl.col("id").is_in(votes["id"].implode()))
+    return judged.predictions(path).filter(pl.col("id").is_in(votes["id"].implode()))
 
 
 def _report(ladder: Ladder, output: Path | None, as_json: bool) -> None:

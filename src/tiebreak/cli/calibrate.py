@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiebreak.cli import console, options
+from tiebreak.cli import console, judged, options
 from tiebreak.errors import DataError, GateError, TiebreakError, UsageError
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def command(
     from tiebreak import calibrate
     from tiebreak.calibrate import document
 
-    predicted = _read_predictions(table, names)
-    votes = _read_votes(labels, input_format, mapping)
+    predicted = judged.predictions(table, names)
+    votes = judged.votes(labels, input_format, mapping)
     if judge is not None:
         predicted = _before_bundle(judge, predicted, votes)
     rows = calibrate.join(predicted, votes)
@@ -144,27 +144,6 @@ def _check_options(
         raise UsageError("--apply fits nothing", expected="PREDICTIONS --apply CALIBRATION -o TABLE, and no more")
     if apply is None and output is not None and judge is None and output.suffix != ".json":
         raise UsageError(f"-o {output}", expected="a .json file, or --judge BUNDLE to write a calibrated copy of it")
-
-
-def _read_predictions(path: Path, names: list[str] | None) -> pl.DataFrame:
-    from tiebreak.calibrate import tables
-
-    predicted, scaled = tables.prediction_table(tables.read_file(path), names, where=str(path))
-    if scaled:
-        console.note(f"  rows whose probabilities were rounded, scaled to sum 1: {scaled:,}")
-    return predicted
-
-
-def _read_votes(path: Path, input_format: str, mapping: list[str] | None) -> pl.DataFrame:
-    from tiebreak.calibrate import tables
-
-    if path.suffix.lower() in tables.SUFFIXES and input_format == "auto" and not mapping:
-        frame = tables.read_file(path)
-        if not tables.has_texts(frame):
-            return tables.label_table(frame, where=str(path))
-    from tiebreak import ingest
-
-    return ingest.read(path, format=input_format, mapping=options.parse_map(mapping))
 
 
 def _tell_rows(rows: Rows, predicted: int) -> None:
@@ -248,7 +227,7 @@ def _apply(
         raise UsageError("nothing to do", expected="--labels VOTES, or --apply CALIBRATION -o TABLE")
     form = format_of(str(output))
     loaded = calibrate.load(calibration, force=force)
-    done = calibrate.apply_table(loaded, _read_predictions(path, names))
+    done = calibrate.apply_table(loaded, judged.predictions(path, names))
     if dry_run:
         console.note(f"would write {done.height:,} calibrated predictions to {output}")
         return

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiebreak.cli import console, options
+from tiebreak.cli import console, judged, options
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from tiebreak.evaluation import Estimate, Evaluation
+    from tiebreak.evaluation import Evaluation
+    from tiebreak.scoring import Estimate
 
 EPILOG = """
 Examples:
@@ -69,12 +70,12 @@ def command(
     conditions = [gates.parse(text) for text in fail_if or []]
     if output is not None:
         report.check(output)
-    votes = _votes(labels, input_format, mapping)
+    votes = judged.votes(labels, input_format, mapping)
     measured = evaluation.evaluate(
-        _predictions(table),
+        judged.predictions(table),
         votes,
-        against=_predictions(against) if against else None,
-        swapped=_predictions(swapped) if swapped else None,
+        against=judged.predictions(against) if against else None,
+        swapped=judged.predictions(swapped) if swapped else None,
         resamples=resamples,
         seed=seed,
         excerpts=excerpts,
@@ -117,27 +118,6 @@ def show(measured: Evaluation) -> None:
 def _figures(found: dict[str, Estimate]) -> list[str]:
     names = ("log_loss", "accuracy", "decisive_accuracy", "brier")
     return [str(found[name]) if name in found else "-" for name in names]
-
-
-def _predictions(path: Path) -> pl.DataFrame:
-    from tiebreak.calibrate import tables
-
-    found, scaled = tables.prediction_table(tables.read_file(path), where=str(path))
-    if scaled:
-        console.note(f"  {path}: rows whose probabilities were rounded, scaled to sum 1: {scaled:,}")
-    return found
-
-
-def _votes(path: Path, input_format: str, mapping: list[str] | None) -> pl.DataFrame:
-    """Any file of votes, or a table of ids and labels without texts."""
-    from tiebreak import ingest
-    from tiebreak.calibrate import tables
-
-    if path.suffix.lower() in tables.SUFFIXES and input_format == "auto" and not mapping:
-        frame = tables.read_file(path)
-        if not tables.has_texts(frame):
-            return tables.label_table(frame, where=str(path))
-    return ingest.read(path, format=input_format, mapping=options.parse_map(mapping))
 
 
 def _trained_on(votes: pl.DataFrame, judge: Path | None) -> list[str]:

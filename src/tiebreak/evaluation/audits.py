@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from tiebreak.evaluation.bootstrap import Estimate, ratio
 from tiebreak.evaluation.sample import MIRROR, Sample
 from tiebreak.predictions import verdicts
+from tiebreak.scoring.bootstrap import Estimate, ratio
 
 TITLES: Final[dict[str, str]] = {
     "first_share_actual": "Votes for A among votes for A or B",

@@ -7,10 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from tiebreak.evaluation import metrics
-from tiebreak.evaluation.bootstrap import Estimate
 from tiebreak.evaluation.sample import Sample
 from tiebreak.evaluation.scores import averages
+from tiebreak.scoring import metrics
+from tiebreak.scoring.bootstrap import Estimate
 
 FOLDS: Final = 5
 LENGTH_BINS: Final = 8

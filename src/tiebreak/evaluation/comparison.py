@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tiebreak.evaluation import metrics
-from tiebreak.evaluation.bootstrap import Estimate
 from tiebreak.evaluation.sample import Sample
 from tiebreak.evaluation.scores import averages
 from tiebreak.predictions import verdicts
+from tiebreak.scoring import metrics
+from tiebreak.scoring.bootstrap import Estimate
 
 
 @dataclass(frozen=True)

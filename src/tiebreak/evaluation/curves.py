@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from tiebreak.comparisons import LABELS
-from tiebreak.evaluation import metrics
-from tiebreak.evaluation.bootstrap import Estimate, ratio
 from tiebreak.evaluation.sample import Sample
 from tiebreak.evaluation.slices import Slice
+from tiebreak.scoring import metrics
+from tiebreak.scoring.bootstrap import Estimate, ratio
 
 BINS: Final = 10
 ROWS_A_BIN: Final = 20

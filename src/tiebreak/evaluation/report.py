@@ -10,8 +10,8 @@ import polars as pl
 from tiebreak import storage
 from tiebreak.errors import UsageError
 from tiebreak.evaluation import page
-from tiebreak.evaluation.bootstrap import Estimate
 from tiebreak.evaluation.result import Evaluation
+from tiebreak.scoring.bootstrap import Estimate
 
 PAGE: Final = "index.html"
 CONTENT: Final = frozenset({PAGE, "metrics.json", "csv"})

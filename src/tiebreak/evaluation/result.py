@@ -13,9 +13,9 @@ import polars as pl
 import tiebreak
 from tiebreak.evaluation.audits import Audit
 from tiebreak.evaluation.baselines import Baseline
-from tiebreak.evaluation.bootstrap import LEVEL, Estimate
 from tiebreak.evaluation.comparison import Comparison
 from tiebreak.evaluation.slices import Slice
+from tiebreak.scoring.bootstrap import LEVEL, Estimate
 
 SCHEMA_VERSION: Final = 1
 DIGITS: Final = 9

@@ -11,9 +11,10 @@ import polars as pl
 from tiebreak import comparisons
 from tiebreak import predictions as tables
 from tiebreak.errors import UsageError
-from tiebreak.evaluation import audits, baselines, comparison, curves, metrics, sample, scores, slices, surprises
-from tiebreak.evaluation.bootstrap import Estimate
+from tiebreak.evaluation import audits, baselines, comparison, curves, sample, scores, slices, surprises
 from tiebreak.evaluation.result import Counts, Evaluation
+from tiebreak.scoring import metrics
+from tiebreak.scoring.bootstrap import Estimate
 
 MIN_RESAMPLES = 10
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from tiebreak import comparisons, predictions
 from tiebreak.errors import DataError
-from tiebreak.evaluation.bootstrap import Bootstrap, Estimate, ratio
+from tiebreak.scoring.bootstrap import Bootstrap, Estimate, ratio
 
 MIRROR: Final = [1, 0, 2]
 

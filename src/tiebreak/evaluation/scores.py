@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 
 from tiebreak.comparisons import LABELS
-from tiebreak.evaluation import metrics
-from tiebreak.evaluation.bootstrap import Estimate, ratio
 from tiebreak.evaluation.sample import Sample
 from tiebreak.predictions import verdicts
+from tiebreak.scoring import metrics
+from tiebreak.scoring.bootstrap import Estimate, ratio
 
 NAMES: Final[dict[str, str]] = {
     "log_loss": "Log-loss",

@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from tiebreak.comparisons import TEXTS
-from tiebreak.evaluation import languages, metrics
-from tiebreak.evaluation.bootstrap import Estimate, ratio
+from tiebreak.evaluation import languages
 from tiebreak.evaluation.sample import Sample
+from tiebreak.scoring import metrics
+from tiebreak.scoring.bootstrap import Estimate, ratio
 
 SMALL_ROWS: Final = 100
 SMALL_GROUPS: Final = 30

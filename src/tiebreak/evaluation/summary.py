@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from tiebreak.evaluation.bootstrap import Estimate
 from tiebreak.evaluation.result import Evaluation
+from tiebreak.scoring.bootstrap import Estimate
 
 FEW_GROUPS: Final = 30
 SHOWN: Final = 4

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from tiebreak.comparisons import TEXTS
-from tiebreak.evaluation import metrics
 from tiebreak.evaluation.sample import Sample
+from tiebreak.scoring import metrics
 
 SHOWN: Final = 10
 EXCERPT: Final = 200

@@ -9,12 +9,12 @@ import numpy as np
 
 from tiebreak.comparisons import LABELS
 from tiebreak.evaluation.audits import TITLES
-from tiebreak.evaluation.bootstrap import Estimate
 from tiebreak.evaluation.markup import Markup, tag
 from tiebreak.evaluation.result import Evaluation
 from tiebreak.evaluation.scores import NAMES
 from tiebreak.evaluation.slices import Slice
 from tiebreak.evaluation.surprises import excerpt
+from tiebreak.scoring.bootstrap import Estimate
 
 _COMPARED = ("log_loss", "accuracy", "decisive_accuracy", "brier")
 

@@ -1,4 +1,4 @@
-"""Reading what people have: probabilities in columns of any name, and labels with or without texts."""
+"""Tables that judges have written, and tables of labels alone: probabilities in columns of any name, no texts."""
 
 from __future__ import annotations
 

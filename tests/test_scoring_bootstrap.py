@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tiebreak.evaluation import bootstrap
-from tiebreak.evaluation.bootstrap import Bootstrap, Estimate, interval, ratio
+from tiebreak.scoring import bootstrap
+from tiebreak.scoring.bootstrap import Bootstrap, Estimate, interval, ratio
 
 
 def test_sums_of_the_data_and_of_the_resamples_are_sums_of_whole_groups() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from tiebreak.errors import DataError
-from tiebreak.evaluation import metrics
 from tiebreak.predictions import verdicts
+from tiebreak.scoring import metrics
 
 SEEDS = st.integers(0, 2**32 - 1)
 
