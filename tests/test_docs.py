@@ -11,10 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from tiebreak import samples
+from tiebreak import predictions, samples
+from tiebreak.comparisons import LABELS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -72,7 +74,25 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pl.col("response_b").list.first().alias("right"),
         pl.col("label").cast(pl.String).alias("choice"),
     ).write_csv(here / "mine.csv")
+    _llm(here / "llm.csv")
     return here
+
+
+def _llm(path: Path) -> None:
+    """Two thousand votes without texts, and the probabilities of a judge that is too sure of itself."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2000, 3))
+    votes = (predictions.softmax(logits).cumsum(axis=1) > rng.random((2000, 1))).argmax(axis=1)
+    said = predictions.softmax(1.5 * logits)
+    pl.DataFrame(
+        {
+            "id": np.arange(2000),
+            "label": np.array(LABELS)[votes],
+            "m1_a": said[:, 0],
+            "m1_b": said[:, 1],
+            "m1_tie": said[:, 2],
+        }
+    ).write_csv(path)
 
 
 def commands(block: str) -> list[tuple[str, int]]:
