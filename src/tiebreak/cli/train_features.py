@@ -61,9 +61,20 @@ def command(
     from tiebreak import train
 
     votes = _read(data, input_format, options.parse_map(mapping))
-    recipe = train.Recipe(name, folds, repeats, seed, support, _licences(licence, votes), _command_line())
-    labelled = votes.drop_nulls("label").height
-    console.note(f"{votes.height:,} votes, {labelled:,} with a label, {votes['group'].n_unique():,} groups")
+    recipe = train.Recipe(
+        name=name,
+        folds=folds,
+        repeats=repeats,
+        seed=seed,
+        support=support,
+        licences=_licences(licence, votes),
+        command=_command_line(),
+    )
+    usable = train.check_votes(votes, recipe)
+    console.note(
+        f"{votes.height:,} rows, {votes.height - usable.height:,} without a label left out; "
+        f"{usable['group'].n_unique():,} groups"
+    )
     if dry_run:
         console.note(f"would fit {folds * repeats + 1} times and write the bundle to {output}")
         return

@@ -1,6 +1,6 @@
 """Training: votes in, a judge bundle out."""
 
-from tiebreak.train.features import Progress, train_features
+from tiebreak.train.features import Progress, check_votes, train_features
 from tiebreak.train.recipe import Recipe
 
-__all__ = ["Progress", "Recipe", "train_features"]
+__all__ = ["Progress", "Recipe", "check_votes", "train_features"]

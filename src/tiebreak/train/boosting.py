@@ -25,6 +25,9 @@ SETTINGS: Final[dict[str, Any]] = {
     "verbose": -1,
 }
 
+NO_TREES: Final = "tree\n"
+"""A forest that adds nothing."""
+
 
 def library() -> Any:
     """LightGBM, or a message that says how to get it.

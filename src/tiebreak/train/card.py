@@ -14,11 +14,11 @@ def write(manifest: Manifest, recipe: Recipe) -> str:
         f"# {manifest.name}",
         "A judge of tiebreak, kind `features`: given a prompt and two answers it predicts P(A), P(B) and P(tie), which "
         "of the two a person would prefer. It counts properties of the texts (length, structure, refusals, overlap, "
-        "repetition and the like) and weighs them with a linear model and small boosted trees. Swapping the answers "
-        "swaps the probabilities exactly.",
+        "repetition and the like), weighs them with a linear model and small boosted trees, and adds what the wording "
+        "of each answer says. Swapping the answers swaps the probabilities exactly.",
         "## Made by\n\n```\n" + (recipe.command or "tiebreak.train.train_features") + "\n```\n\n"
         + ", ".join(f"{name} {number}" for name, number in manifest.versions.items()),
-        "## Trained on\n\n" + _data(manifest),
+        "## Trained on\n\n" + _data(manifest) + "\n\n" + _roles(manifest),
         "## How good it is\n\n"
         f"Held-out votes, grouped {recipe.folds}-fold cross-validation x {recipe.repeats}: rows that share a prompt or "
         "an answer pair with a test row, or nearly so, are left out of training in every source. Brackets: 95 % "
@@ -31,7 +31,9 @@ def write(manifest: Manifest, recipe: Recipe) -> str:
         "- The votes are English for the most part; in other languages it knows little beyond length and structure.\n"
         "- It can be gamed: longer and more structured answers score higher. Do not train a model against it.\n"
         "- People agree with each other only in part; no judge reaches certainty on such votes.\n"
-        "- It knows the crowd it was trained on. Other crowds prefer other things: compare the sources above.",
+        "- It knows the crowd it was trained on. Other crowds prefer other things: compare the sources above.\n"
+        "- The defaults of the training were chosen by cross-validation on votes of the LMSYS arena, kaggle_lmsys_1k; "
+        "the figure of that source is optimistic by a few thousandths.",
     ]) + "\n"  # fmt: skip
 
 
@@ -41,6 +43,14 @@ def _data(manifest: Manifest) -> str:
         for source in manifest.training
     ]
     return "\n".join(["| source | votes | licence | fingerprint |", "|---|--:|---|---|", *rows])
+
+
+def _roles(manifest: Manifest) -> str:
+    return (
+        f"The judge is for votes like those of {manifest.settings['target']}, whose rows weigh 1; rows of other "
+        f"sources weigh {manifest.settings['support']}. Where the votes name the models, a rating of each model is "
+        "found from these same votes and teaches what the wording says; names play no part in a prediction."
+    )
 
 
 def _figures(manifest: Manifest) -> str:

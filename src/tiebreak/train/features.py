@@ -14,9 +14,9 @@ from pydantic import JsonValue
 from tiebreak import comparisons
 from tiebreak.bundle import Manifest, TrainingSource
 from tiebreak.errors import DataError
-from tiebreak.judges.features import CARD, Features, FeaturesJudge, extract, model
-from tiebreak.predictions import softmax
-from tiebreak.train import card, fitting, scores
+from tiebreak.judges.features import CARD, Features, FeaturesJudge, extract
+from tiebreak.judges.features.wording import Terms, Vocabulary
+from tiebreak.train import card, fitting, scores, wording
 from tiebreak.train.recipe import Recipe
 
 Progress = Callable[[int], None]
@@ -36,6 +36,8 @@ class _Votes:
     source: np.ndarray
     group: np.ndarray
     target_source: str
+    terms: tuple[Terms, Terms]
+    vocabulary: Vocabulary
 
     def examples(self, rows: np.ndarray) -> fitting.Examples:
         """What a fit sees of these rows."""
@@ -46,7 +48,10 @@ class _Votes:
             self.features.symmetric_names,
         )
         offset = _tie_offsets(self.targets[rows], self.weight[rows], self.source[rows], self.target_source)
-        return fitting.Examples(picked, self.targets[rows], self.weight[rows], offset)
+        models = (self.table["model_a"].gather(rows).to_list(), self.table["model_b"].gather(rows).to_list())
+        first, second = (side.picked(rows) for side in self.terms)
+        spoken = wording.Spoken(first, second, self.targets[rows], self.weight[rows], models)
+        return fitting.Examples(picked, self.targets[rows], self.weight[rows], offset, spoken, self.vocabulary)
 
 
 def train_features(
@@ -68,7 +73,7 @@ def train_features(
         MissingExtraError: LightGBM is not installed.
     """
     recipe = recipe or Recipe()
-    votes = _votes(comparisons.validate(table), recipe)
+    votes = _votes(check_votes(table, recipe), recipe)
     step = advance or (lambda _: None)
     metrics = _cross_validate(votes, recipe, step)
     files = fitting.fit(votes.examples(np.arange(votes.table.height)), seed=recipe.seed)
@@ -77,34 +82,44 @@ def train_features(
     return FeaturesJudge(manifest, {**files, CARD: card.write(manifest, recipe).encode()})
 
 
-def _votes(table: pl.DataFrame, recipe: Recipe) -> _Votes:
-    labelled = table.filter(~np.isnan(comparisons.targets(table)).any(axis=1))
-    targets = comparisons.targets(labelled)
-    _check(labelled, targets, table.height)
-    source = labelled["source"].fill_null("votes").to_numpy()
-    stands_alone = pl.format("row {}", pl.int_range(pl.len()))
-    group = labelled.select(pl.coalesce("group", stands_alone))["group"].to_numpy()
-    if len(np.unique(group)) < recipe.folds:
-        raise DataError(f"{len(np.unique(group))} groups of rows", expected=f"at least {recipe.folds}, one a fold")
-    given = labelled["weight"].fill_null(1.0).to_numpy()
-    weight = np.where(source == source[0], given, given * recipe.support)
-    return _Votes(labelled, extract(labelled), targets, weight, source, group, str(source[0]))
+def check_votes(table: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
+    """The labelled rows, with `source`, `group` and `weight` filled in, if a judge can be trained on them.
 
-
-def _check(labelled: pl.DataFrame, targets: np.ndarray, rows: int) -> None:
-    if labelled.height < LEAST_ROWS:
+    Raises:
+        DataError: There are too few labelled rows or groups, or all votes are the same.
+    """
+    table = comparisons.validate(table)
+    known = ~np.isnan(comparisons.targets(table)).any(axis=1)
+    if known.sum() < LEAST_ROWS:
         raise DataError(
-            f"{labelled.height} of {rows} rows have a label",
+            f"{known.sum()} of {table.height} rows have a label",
             expected=f"at least {LEAST_ROWS} votes; a useful judge needs some hundreds",
         )
-    mass = targets.sum(axis=0)
+    votes = table.filter(pl.Series(known)).with_columns(
+        pl.col("source").fill_null("votes"),
+        pl.col("weight").fill_null(1.0),
+        pl.coalesce("group", pl.format("row {}", pl.int_range(pl.len()))).alias("group"),
+    )
+    mass = comparisons.targets(votes).sum(axis=0)
     if mass[0] == 0 or mass[1] == 0:
-        found = ", ".join(name for name, part in zip(comparisons.LABELS, mass, strict=True) if part)
+        found = " or ".join(name for name, part in zip(comparisons.LABELS, mass, strict=True) if part)
         raise DataError(
             f"all votes are {found}",
             expected="votes for a and votes for b",
             mend="if the better answer always stands on one side, shuffle the sides before training",
         )
+    if votes["group"].n_unique() < recipe.folds:
+        raise DataError(f"{votes['group'].n_unique()} groups of rows", expected=f"at least {recipe.folds}, one a fold")
+    return votes
+
+
+def _votes(votes: pl.DataFrame, recipe: Recipe) -> _Votes:
+    source = votes["source"].to_numpy()
+    weight = np.where(source == source[0], 1.0, recipe.support) * votes["weight"].to_numpy()
+    known = wording.vocabulary(votes, seed=recipe.seed)
+    features, terms = extract(votes, known)
+    targets, group = comparisons.targets(votes), votes["group"].to_numpy()
+    return _Votes(votes, features, targets, weight, source, group, str(source[0]), terms, known)
 
 
 def _tie_offsets(targets: np.ndarray, weight: np.ndarray, source: np.ndarray, target_source: str) -> np.ndarray:
@@ -136,36 +151,48 @@ def _cross_validate(votes: _Votes, recipe: Recipe, step: Progress) -> dict[str, 
 
 
 def _held_out(votes: _Votes, test: np.ndarray, seed: int) -> np.ndarray:
-    examples = votes.examples(np.flatnonzero(~test))
-    files = fitting.fit(examples, seed=seed)
-    held = votes.examples(np.flatnonzero(test)).features
-    learned = model.load(files, held.signed.shape[1], held.symmetric.shape[1])
-    return softmax(learned.logits(held))
+    """Probabilities for the test rows by a judge fitted on the others, through the path that every user takes."""
+    files = fitting.fit(votes.examples(np.flatnonzero(~test)), seed=seed)
+    judge = FeaturesJudge(_bare(votes), files)
+    return judge.score(votes.table.filter(pl.Series(test))).probabilities
+
+
+def _bare(votes: _Votes) -> Manifest:
+    return Manifest(
+        kind=FeaturesJudge.kind,
+        name="features",
+        swap_equivariant=True,
+        settings={
+            "signed": list(votes.features.signed_names),
+            "symmetric": list(votes.features.symmetric_names),
+        },
+    )
 
 
 def _manifest(votes: _Votes, recipe: Recipe, metrics: dict[str, JsonValue]) -> Manifest:
     names = list(dict.fromkeys(votes.source.tolist()))
     parts = {name: votes.table.filter(pl.Series(votes.source == name)) for name in names}
-    return Manifest(
-        kind=FeaturesJudge.kind,
-        name=recipe.name,
-        swap_equivariant=True,
-        settings={
-            "signed": list(votes.features.signed_names),
-            "symmetric": list(votes.features.symmetric_names),
-            "target": votes.target_source,
-            "support": recipe.support,
-            "seed": recipe.seed,
-        },
-        training=[
-            TrainingSource(
-                name=name,
-                rows=part.height,
-                fingerprint=comparisons.fingerprint(part),
-                licence=recipe.licences.get(name),
-            )
-            for name, part in parts.items()
-        ],
-        metrics=metrics,
-        versions={name: version(name) for name in ("tiebreak", "polars", "numpy", "lightgbm")},
+    training = [
+        TrainingSource(
+            name=name,
+            rows=part.height,
+            fingerprint=comparisons.fingerprint(part),
+            licence=recipe.licences.get(name),
+        )
+        for name, part in parts.items()
+    ]
+    bare = _bare(votes)
+    choices: dict[str, JsonValue] = {
+        "target": votes.target_source,
+        "support": recipe.support,
+        "seed": recipe.seed,
+    }
+    return bare.model_copy(
+        update={
+            "name": recipe.name,
+            "settings": bare.settings | choices,
+            "training": training,
+            "metrics": metrics,
+            "versions": {name: version(name) for name in ("tiebreak", "polars", "numpy", "lightgbm", "scikit-learn")},
+        }
     )

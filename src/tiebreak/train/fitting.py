@@ -10,12 +10,12 @@ import numpy as np
 from tiebreak.judges.features import Features
 from tiebreak.judges.features.linear import Linear
 from tiebreak.judges.features.model import dump
-from tiebreak.train import boosting, logistic
+from tiebreak.judges.features.wording import Vocabulary
+from tiebreak.train import boosting, logistic, wording
 
-_VERSUS: Final = {"ridge": 330.0, "rounds": 150}
-_TIE: Final = {"ridge": 600.0, "rounds": 90}
-_SHARE: Final = 0.5
-"""Linear part and trees are averaged: their mistakes differ."""
+_VERSUS: Final = {"ridge": 330.0, "rounds": 200, "linear": 0.35, "trees": 0.35}
+_TIE: Final = {"ridge": 330.0, "rounds": 200, "linear": 0.5, "trees": 0.5}
+"""Linear part and trees are averaged, for their mistakes differ; the wording takes its share of versus."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,16 @@ class Examples:
         targets: Shape (rows, 3): hard or soft labels.
         weight: Weight of each row.
         tie_offset: Log-odds of a tie in the source of each row, relative to the target source.
+        spoken: The answers' terms and the names of their models.
+        vocabulary: The terms to choose from.
     """
 
     features: Features
     targets: np.ndarray
     weight: np.ndarray
     tie_offset: np.ndarray
+    spoken: wording.Spoken
+    vocabulary: Vocabulary
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,16 @@ class _Binary:
 def fit(examples: Examples, *, seed: int) -> dict[str, bytes]:
     """Learn both scores of the judge."""
     versus_linear, versus_trees = _fit_versus(examples, seed)
-    tie_linear, tie_trees = _fit_tie(examples, seed)
+    tie_linear, tie_trees = _fit_tie(examples, versus_linear.predict(examples.features.signed), seed)
     return dump(
-        {"versus": versus_linear, "tie": tie_linear},
+        {
+            "versus": replace(versus_linear, weight=versus_linear.weight * _VERSUS["linear"]),
+            "tie": replace(tie_linear, weight=tie_linear.weight * _TIE["linear"]),
+        },
         {"versus": versus_trees, "tie": tie_trees},
         # The trees' score is given minus mirrored, twice the mean of both ways round.
-        {"versus": _SHARE / 2, "tie": _SHARE},
+        {"versus": _VERSUS["trees"] / 2, "tie": _TIE["trees"]},
+        wording.fit(examples.spoken, examples.vocabulary),
     )
 
 
@@ -64,14 +72,20 @@ def _fit_versus(examples: Examples, seed: int) -> tuple[Linear, str]:
     both = _stack([(given, 1.0, p_a), (given, 0.0, p_b), (mirrored, 1.0, p_b), (mirrored, 0.0, p_a)])
     linear = logistic.fit(both.matrix[:, : signed.shape[1]], both.target, both.weight, ridge=_VERSUS["ridge"], odd=True)
     trees = boosting.fit(both.matrix, both.target, both.weight, rounds=int(_VERSUS["rounds"]), seed=seed)
-    return replace(linear, weight=linear.weight * (1 - _SHARE)), trees
+    return linear, trees
 
 
-def _fit_tie(examples: Examples, seed: int) -> tuple[Linear, str]:
-    """A tie against the rest."""
+def _fit_tie(examples: Examples, versus: np.ndarray, seed: int) -> tuple[Linear, str]:
+    """A tie against the rest.
+
+    The further A and B are apart, the more of the other two classes' mass the better one has: a tie of the same logit
+    is then less likely. `versus`, the linear score of A against B, accounts for it.
+    """
     symmetric = examples.features.symmetric
     p_tie = examples.targets[:, 2]
-    offset = examples.tie_offset + np.log(0.5)
+    if not (p_tie * examples.weight).any():
+        return _never(symmetric.shape[1], examples.weight.sum()), boosting.NO_TREES
+    offset = examples.tie_offset - np.logaddexp(versus / 2, -versus / 2)
     both = _stack([(symmetric, 1.0, p_tie * examples.weight), (symmetric, 0.0, (1 - p_tie) * examples.weight)], offset)
     linear = logistic.fit(both.matrix, both.target, both.weight, ridge=_TIE["ridge"], odd=False, offset=both.offset)
     trees = boosting.fit(
@@ -82,7 +96,12 @@ def _fit_tie(examples: Examples, seed: int) -> tuple[Linear, str]:
         seed=seed,
         offset=both.offset + linear.intercept,
     )
-    return replace(linear, weight=linear.weight * (1 - _SHARE)), trees
+    return linear, trees
+
+
+def _never(columns: int, votes: float) -> Linear:
+    """What to expect of a class that was not seen in so many votes: as if half a vote had been for it."""
+    return Linear(np.zeros(columns), np.ones(columns), np.zeros(columns), float(np.log(0.5 / votes)))
 
 
 def _stack(parts: list[tuple[np.ndarray, float, np.ndarray]], offset: np.ndarray | None = None) -> _Binary:

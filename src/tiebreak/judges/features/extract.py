@@ -1,6 +1,8 @@
-"""The features of a whole table, for training."""
+"""What training sees of a whole table: all features, and the terms of every answer."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -8,14 +10,34 @@ import polars as pl
 from tiebreak.judges.features.pairs import Features, features
 from tiebreak.judges.features.slices import in_slices
 from tiebreak.judges.features.texts import measure
+from tiebreak.judges.features.wording import Terms, Vocabulary
 
 
-def extract(table: pl.DataFrame) -> Features:
-    """All features of a validated table of comparisons, at least one row."""
-    parts = in_slices(lambda rows: features(measure(rows)), table)
-    return Features(
-        np.concatenate([part.signed for part in parts]),
-        np.concatenate([part.symmetric for part in parts]),
-        parts[0].signed_names,
-        parts[0].symmetric_names,
+def extract(table: pl.DataFrame, vocabulary: Vocabulary) -> tuple[Features, tuple[Terms, Terms]]:
+    """All features of a validated table of comparisons, and how often each term stands in answer A and in answer B."""
+
+    def work(rows: pl.DataFrame) -> tuple[Features, list[Terms]]:
+        measured = measure(rows)
+        return features(measured), [vocabulary.count(tokens) for tokens in measured.tokens]
+
+    parts = in_slices(work, table)
+    found = Features(
+        np.concatenate([part.signed for part, _ in parts]),
+        np.concatenate([part.symmetric for part, _ in parts]),
+        parts[0][0].signed_names,
+        parts[0][0].symmetric_names,
+    )
+    first, second = (_below([terms[side] for _, terms in parts]) for side in (0, 1))
+    return found, (first, second)
+
+
+def _below(parts: Sequence[Terms]) -> Terms:
+    """The rows of several matrices below one another."""
+    heights = np.array([part.height for part in parts])
+    starts = np.cumsum(heights) - heights
+    return Terms(
+        np.concatenate([part.rows + start for part, start in zip(parts, starts, strict=True)]),
+        np.concatenate([part.terms for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        int(heights.sum()),
     )

@@ -59,12 +59,15 @@ class FeaturesJudge(Judge):
         return [found for part in in_slices(self._reasons, comparisons.validate(table)) for found in part]
 
     def _logits(self, rows: pl.DataFrame) -> np.ndarray:
-        return self._model.logits(self._features(measure(rows)))
+        measured = measure(rows)
+        return self._model.logits(self._features(measured), measured.tokens)
 
     def _reasons(self, rows: pl.DataFrame) -> list[list[Reason]]:
         measured = measure(rows)
         chosen = self._features(measured)
-        return reasons(measured, chosen, self._model.contributions(chosen))
+        return reasons(
+            measured, chosen, self._model.contributions(chosen, measured.tokens), self._model.wording.vocabulary
+        )
 
     def _features(self, measured: Measured) -> Features:
         return features(measured).select(self._signed, self._symmetric)

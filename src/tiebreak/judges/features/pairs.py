@@ -85,7 +85,7 @@ def _matrix(columns: Columns) -> np.ndarray:
 
 def _answer(counts: Columns, prompt: Columns, shared: Columns, side: str) -> Columns:
     counts = counts | {"foreign": counts["bytes"] - counts["chars"]}
-    names = ("chars", "words", "empty", "code_chars", "repeated_lines", *properties.ANSWER)
+    names = ("chars", "words", "lines", "empty", "code_chars", "repeated_lines", *properties.ANSWER)
     result = {name: np.log1p(counts[name]) for name in names}
     result |= {f"last_{name}": np.log1p(counts[f"last_{name}"]) for name in _LAST}
     result |= {name: counts[above] / (counts[below] + 1) for name, (above, below) in _RATIOS.items()}
@@ -102,8 +102,8 @@ def _foreign(counts: Columns) -> np.ndarray:
 
 
 def _prompt(counts: Columns) -> Columns:
-    result = {name: np.log1p(counts[name]) for name in ("chars", "words", *properties.PROMPT)}
-    result |= {f"last_{name}": np.log1p(counts[f"last_{name}"]) for name in ("chars", *properties.PROMPT)}
+    result = {name: np.log1p(counts[name]) for name in ("chars", "words", *properties.ASKED)}
+    result |= {f"last_{name}": np.log1p(counts[f"last_{name}"]) for name in ("chars", *properties.ASKED)}
     return result | {"foreign_share": _foreign(counts)}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tiebreak.judges.features.model import Contributions
 from tiebreak.judges.features.pairs import Features
 from tiebreak.judges.features.texts import Measured
+from tiebreak.judges.features.wording import Terms, Vocabulary
 from tiebreak.judges.judge import Reason
 
 Counts = dict[str, float]
@@ -75,6 +76,10 @@ def _likeness(row: _Row) -> str:
     return f"the answers share {share:.0%} of their words"
 
 
+def _typing(row: _Row) -> str:
+    return "habits of typing: blanks at edges, dashes, curly quotes"
+
+
 def _question(row: _Row) -> str:
     turns, words = int(row.shared["turns"]), int(row.prompt["words"])
     return f"what was asked ({turns} turn{'s' if turns > 1 else ''}, {words} word{'s' if words != 1 else ''})"
@@ -101,7 +106,7 @@ _GROUPS: Final = (
     _Group("sentences words_per_sentence paragraphs", _count("sentence", "sentences", "sentences")),
     _Group("headers bold tables", _count("heading or bold part", "headings or bold parts", "headers", "bold")),
     _Group(
-        "bullets numbered bullet_share last_bullets last_numbered",
+        "bullets numbered bullet_share last_bullets last_numbered stars dots bold_items",
         _count("list item", "list items", "bullets", "numbered"),
     ),
     _Group(
@@ -109,7 +114,9 @@ _GROUPS: Final = (
         _count("sign of code", "signs of code", "fences", "inline_code"),
     ),
     _Group("latex", _count("formula sign", "formula signs", "latex")),
-    _Group("links urls quotes", _count("link or quotation", "links or quotations", "links", "urls", "quotes")),
+    _Group(
+        "links urls quotes citations", _count("link or quotation", "links or quotations", "links", "urls", "quotes")
+    ),
     _Group("refusals last_refusals", _which("refuses or speaks as an AI", "refuse or speak as an AI", "refusals")),
     _Group(
         "apologies ignorance",
@@ -162,10 +169,14 @@ _GROUPS: Final = (
         "foreign_share language_mismatch",
         partial(_share, "has more signs beyond ASCII", "both use the same kind of letters", "bytes", "chars"),
     ),
+    _Group("space_at_start space_at_end space_at_line_end indented curly_quotes dashes", _typing),
     _Group("prompt_covered from_prompt prompt_echoed", _prompt_words),
     _Group("same same_start words_in_common pairs_in_common", _likeness),
 )
 _OTHER: Final = _Group("", _question)
+_SHOWN: Final = 3
+"""Terms of the wording that are named."""
+
 _HOME: Final = {name: position for position, group in enumerate(_GROUPS) for name in group.features.split()}
 
 
@@ -174,12 +185,44 @@ def _home(feature: str) -> int:
     return _HOME.get(feature.removeprefix("sum_").removeprefix("gap_"), len(_GROUPS))
 
 
-def reasons(measured: Measured, features: Features, parts: Contributions) -> list[list[Reason]]:
+def reasons(measured: Measured, features: Features, parts: Contributions, vocabulary: Vocabulary) -> list[list[Reason]]:
     """The reasons of each comparison, largest first, those that add nothing left out."""
     symmetric = [_home(name) for name in features.symmetric_names]
     versus = _sums(parts.versus, [_home(name) for name in features.signed_names] + symmetric)
     tie = _sums(parts.tie, symmetric)
-    return [_tell(_row(measured, row), versus[:, row], tie[:, row], parts.base) for row in range(len(features.signed))]
+    found = []
+    for row in range(len(features.signed)):
+        told = _tell(_row(measured, row), versus[:, row], tie[:, row])
+        told += [_wording(parts.wording, row, vocabulary), Reason("base rate", 0.0, parts.base)]
+        kept = [reason for reason in told if reason.toward_a or reason.toward_tie]
+        found.append(sorted(kept, key=lambda reason: -max(abs(reason.toward_a), abs(reason.toward_tie))))
+    return found
+
+
+def _tell(row: _Row, versus: np.ndarray, tie: np.ndarray) -> list[Reason]:
+    return [
+        Reason(group.say(row), float(toward_a), float(toward_tie))
+        for group, toward_a, toward_tie in zip((*_GROUPS, _OTHER), versus, tie, strict=True)
+    ]
+
+
+def _wording(sides: tuple[Terms, Terms], row: int, vocabulary: Vocabulary) -> Reason:
+    """The wording, with the terms that tell most."""
+    adds = [dict(zip(*_entries(side, row), strict=True)) for side in sides]
+    tells = {term: adds[0].get(term, 0.0) - adds[1].get(term, 0.0) for term in {**adds[0], **adds[1]}}
+    strongest = sorted(tells, key=lambda term: (-abs(tells[term]), term))[:_SHOWN]
+    shown = ", ".join(_quoted(vocabulary.terms[term]) for term in strongest)
+    total = [float(np.bincount(side.rows, weights=side.values, minlength=side.height)[row]) for side in sides]
+    return Reason(f"the wording, most of all {shown}" if shown else "the wording", total[0] - total[1], 0.0)
+
+
+def _entries(side: Terms, row: int) -> tuple[list[int], list[float]]:
+    first, last = np.searchsorted(side.rows, [row, row + 1])
+    return side.terms[first:last].tolist(), side.values[first:last].tolist()
+
+
+def _quoted(term: str) -> str:
+    return "\u201c" + term.replace("\n", "\u21b5") + "\u201d"
 
 
 def _sums(contributions: np.ndarray, homes: list[int]) -> np.ndarray:
@@ -192,13 +235,3 @@ def _sums(contributions: np.ndarray, homes: list[int]) -> np.ndarray:
 def _row(measured: Measured, row: int) -> _Row:
     sides = (measured.prompt, measured.a, measured.b, measured.shared)
     return _Row(*({name: float(column[row]) for name, column in side.items()} for side in sides))
-
-
-def _tell(row: _Row, versus: np.ndarray, tie: np.ndarray, base: float) -> list[Reason]:
-    told = [
-        Reason(group.say(row), float(toward_a), float(toward_tie))
-        for group, toward_a, toward_tie in zip((*_GROUPS, _OTHER), versus, tie, strict=True)
-        if toward_a or toward_tie
-    ]
-    told.append(Reason("base rate", 0.0, base))
-    return sorted(told, key=lambda reason: -max(abs(reason.toward_a), abs(reason.toward_tie)))

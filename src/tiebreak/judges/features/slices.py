@@ -10,7 +10,7 @@ import polars as pl
 
 Result = TypeVar("Result")
 
-_ROWS: Final = 512
+_ROWS: Final = 1024
 """Rows of a slice: large enough for numpy, small enough for the processor's cache."""
 
 
