@@ -121,24 +121,15 @@ def _command_line() -> str:
 
 
 def _report(judge: Judge, output: Path, as_json: bool) -> None:
+    from tiebreak.train import shown
+
     figures: dict[str, Any] = judge.manifest.metrics
     if as_json:
         console.emit_json({"bundle": str(output), "name": judge.manifest.name, "metrics": figures})
         return
     rows = [
-        [
-            name,
-            f"{own['rows']:,}",
-            _interval(own["log_loss"]),
-            f"{own['prior_log_loss']:.4f}",
-            _interval(own["accuracy"]),
-        ]
+        [name, f"{own['rows']:,}", shown(own["log_loss"]), f"{own['prior_log_loss']:.4f}", shown(own["accuracy"])]
         for name, own in figures.items()
     ]
     console.table("held-out votes", ["source", "votes", "log-loss", "prior", "accuracy"], rows)
     console.note(f"wrote {output}")
-
-
-def _interval(numbers: list[float]) -> str:
-    value, low, high = numbers
-    return f"{value:.4f} [{low:.4f}, {high:.4f}]"

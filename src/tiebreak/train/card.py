@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from tiebreak.bundle import Manifest
+from tiebreak.train import scores
 from tiebreak.train.recipe import Recipe
 
 
@@ -57,11 +58,6 @@ def _figures(manifest: Manifest) -> str:
     rows = []
     for name, value in manifest.metrics.items():
         figures = cast("dict[str, Any]", value)
-        loss, accuracy = (_interval(figures[key]) for key in ("log_loss", "accuracy"))
+        loss, accuracy = (scores.shown(figures[key]) for key in ("log_loss", "accuracy"))
         rows.append(f"| {name} | {figures['rows']:,} | {loss} | {figures['prior_log_loss']:.4f} | {accuracy} |")
     return "\n".join(["| source | votes | log-loss | prior | accuracy |", "|---|--:|--:|--:|--:|", *rows])
-
-
-def _interval(numbers: list[float]) -> str:
-    value, low, high = numbers
-    return f"{value:.4f} [{low:.4f}, {high:.4f}]"

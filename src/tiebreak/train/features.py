@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from tiebreak import comparisons
 from tiebreak.bundle import Manifest, TrainingSource
 from tiebreak.errors import DataError
-from tiebreak.judges.features import CARD, Features, FeaturesJudge, extract
+from tiebreak.judges.features import ALL, CARD, Features, FeaturesJudge, extract
 from tiebreak.judges.features.wording import Terms, Vocabulary
 from tiebreak.train import card, fitting, scores, wording
 from tiebreak.train.recipe import Recipe
@@ -41,17 +41,13 @@ class _Votes:
 
     def examples(self, rows: np.ndarray) -> fitting.Examples:
         """What a fit sees of these rows."""
-        picked = Features(
-            self.features.signed[rows],
-            self.features.symmetric[rows],
-            self.features.signed_names,
-            self.features.symmetric_names,
-        )
         offset = _tie_offsets(self.targets[rows], self.weight[rows], self.source[rows], self.target_source)
         models = (self.table["model_a"].gather(rows).to_list(), self.table["model_b"].gather(rows).to_list())
         first, second = (side.picked(rows) for side in self.terms)
         spoken = wording.Spoken(first, second, self.targets[rows], self.weight[rows], models)
-        return fitting.Examples(picked, self.targets[rows], self.weight[rows], offset, spoken, self.vocabulary)
+        return fitting.Examples(
+            self.features.picked(rows), self.targets[rows], self.weight[rows], offset, spoken, self.vocabulary
+        )
 
 
 def train_features(
@@ -153,18 +149,18 @@ def _cross_validate(votes: _Votes, recipe: Recipe, step: Progress) -> dict[str, 
 def _held_out(votes: _Votes, test: np.ndarray, seed: int) -> np.ndarray:
     """Probabilities for the test rows by a judge fitted on the others, through the path that every user takes."""
     files = fitting.fit(votes.examples(np.flatnonzero(~test)), seed=seed)
-    judge = FeaturesJudge(_bare(votes), files)
+    judge = FeaturesJudge(_bare(), files)
     return judge.score(votes.table.filter(pl.Series(test))).probabilities
 
 
-def _bare(votes: _Votes) -> Manifest:
+def _bare() -> Manifest:
     return Manifest(
         kind=FeaturesJudge.kind,
         name="features",
         swap_equivariant=True,
         settings={
-            "signed": list(votes.features.signed_names),
-            "symmetric": list(votes.features.symmetric_names),
+            "signed": list(ALL.signed),
+            "symmetric": list(ALL.symmetric),
         },
     )
 
@@ -181,7 +177,7 @@ def _manifest(votes: _Votes, recipe: Recipe, metrics: dict[str, JsonValue]) -> M
         )
         for name, part in parts.items()
     ]
-    bare = _bare(votes)
+    bare = _bare()
     choices: dict[str, JsonValue] = {
         "target": votes.target_source,
         "support": recipe.support,

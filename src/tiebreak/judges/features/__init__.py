@@ -2,6 +2,6 @@
 
 from tiebreak.judges.features.extract import extract
 from tiebreak.judges.features.judge import CARD, FeaturesJudge
-from tiebreak.judges.features.pairs import Features
+from tiebreak.judges.features.pairs import ALL, Features
 
-__all__ = ["CARD", "Features", "FeaturesJudge", "extract"]
+__all__ = ["ALL", "CARD", "Features", "FeaturesJudge", "extract"]

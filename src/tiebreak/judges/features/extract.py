@@ -24,8 +24,6 @@ def extract(table: pl.DataFrame, vocabulary: Vocabulary) -> tuple[Features, tupl
     found = Features(
         np.concatenate([part.signed for part, _ in parts]),
         np.concatenate([part.symmetric for part, _ in parts]),
-        parts[0][0].signed_names,
-        parts[0][0].symmetric_names,
     )
     first, second = (_below([terms[side] for _, terms in parts]) for side in (0, 1))
     return found, (first, second)

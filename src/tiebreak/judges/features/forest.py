@@ -51,6 +51,8 @@ class Forest:
         Raises:
             BundleError: The file is damaged, or has categorical splits, linear leaves or missing-value splits.
         """
+        if not text.startswith("tree\n"):
+            raise BundleError(f"{where}: not a LightGBM model", expected="LightGBM's text format")
         try:
             trees = [_tree(block) for block in text.split("\nTree=")[1:]]
         except (KeyError, ValueError, IndexError) as error:

@@ -12,10 +12,10 @@ from tiebreak import comparisons, predictions
 from tiebreak.bundle import Manifest
 from tiebreak.errors import BundleError
 from tiebreak.judges.features import model
-from tiebreak.judges.features.pairs import Features, features
+from tiebreak.judges.features.pairs import Chosen, features
 from tiebreak.judges.features.reasons import reasons
 from tiebreak.judges.features.slices import in_slices
-from tiebreak.judges.features.texts import Measured, measure
+from tiebreak.judges.features.texts import measure
 from tiebreak.judges.judge import Judge, Reason, Scores
 
 CARD: Final = "README.md"
@@ -35,9 +35,8 @@ class FeaturesJudge(Judge):
     def __init__(self, manifest: Manifest, files: dict[str, bytes]) -> None:
         super().__init__(manifest)
         self._files = files
-        self._signed = _names(manifest, "signed")
-        self._symmetric = _names(manifest, "symmetric")
-        self._model = model.load(files, len(self._signed), len(self._symmetric))
+        self._chosen = Chosen(_names(manifest, "signed"), _names(manifest, "symmetric"))
+        self._model = model.load(files, self._chosen)
 
     @classmethod
     def from_bundle(cls, manifest: Manifest, directory: Path) -> Self:
@@ -60,17 +59,12 @@ class FeaturesJudge(Judge):
 
     def _logits(self, rows: pl.DataFrame) -> np.ndarray:
         measured = measure(rows)
-        return self._model.logits(self._features(measured), measured.tokens)
+        return self._model.logits(features(measured, self._chosen), measured.tokens)
 
     def _reasons(self, rows: pl.DataFrame) -> list[list[Reason]]:
         measured = measure(rows)
-        chosen = self._features(measured)
-        return reasons(
-            measured, chosen, self._model.contributions(chosen, measured.tokens), self._model.wording.vocabulary
-        )
-
-    def _features(self, measured: Measured) -> Features:
-        return features(measured).select(self._signed, self._symmetric)
+        parts = self._model.contributions(features(measured, self._chosen), measured.tokens)
+        return reasons(measured, parts, self._chosen, self._model.wording.vocabulary)
 
 
 def _names(manifest: Manifest, key: str) -> tuple[str, ...]:

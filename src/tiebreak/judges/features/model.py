@@ -20,7 +20,7 @@ from safetensors.numpy import save as save_tensors
 from tiebreak.errors import BundleError
 from tiebreak.judges.features.forest import Forest
 from tiebreak.judges.features.linear import Linear
-from tiebreak.judges.features.pairs import Features
+from tiebreak.judges.features.pairs import Chosen, Features
 from tiebreak.judges.features.wording import Terms, Vocabulary, Wording
 from tiebreak.judges.features.words import Words
 
@@ -113,18 +113,17 @@ def dump(
     }
 
 
-def load(files: dict[str, bytes], signed: int, symmetric: int) -> PairModel:
+def load(files: dict[str, bytes], chosen: Chosen) -> PairModel:
     """The model from the files of a bundle.
 
     Args:
         files: As `dump` gives them.
-        signed: How many signed features there are.
-        symmetric: How many symmetric ones.
+        chosen: The features that the weights are for.
 
     Raises:
         BundleError: A file is missing or damaged, or does not fit these features.
     """
-    columns = {"versus": signed, "tie": symmetric}
+    columns = {"versus": len(chosen.signed), "tie": len(chosen.symmetric)}
     try:
         tensors = load_tensors(files[TENSORS])
         texts = {part: files[name].decode() for part, name in TREES.items()}
@@ -133,7 +132,7 @@ def load(files: dict[str, bytes], signed: int, symmetric: int) -> PairModel:
         wording = _wording(files[TERMS], tensors)
     except (KeyError, ValueError, IndexError, SafetensorError) as error:
         raise BundleError(f"the bundle's weights are damaged: {error}", expected="the files of a judge") from error
-    columns["versus"] += symmetric
+    columns["versus"] += columns["tie"]
     forests = {part: Forest.parse(texts[part], columns=columns[part], where=TREES[part]) for part in TREES}
     parts = {part: Part(linear[part], forests[part], shares[part]) for part in TREES}
     return PairModel(parts["versus"], parts["tie"], wording)

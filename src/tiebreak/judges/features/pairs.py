@@ -29,8 +29,42 @@ _RATIOS: Final = {
     "bullet_share": ("bullets", "lines"),
     "foreign_share": ("foreign", "chars"),
 }
+_COUNTS: Final = ("chars", "words", "lines", "empty", "code_chars", "repeated_lines", *properties.ANSWER)
 _LAST: Final = ("chars", "lines", "refusals", "bullets", "numbered", "fences", "finished_end", "question_at_end")
+_TO_PROMPT: Final = ("language_mismatch", "prompt_covered", "from_prompt", "prompt_echoed")
 _SUMS: Final = ("chars", "words", "lines", "refusals", "apologies", "bullets", "numbered", "fences", "bold", "numbers")
+_ASKED: Final = (*(f"last_{name}" for name in ("chars", *properties.ASKED)), "chars", "words", *properties.ASKED)
+
+SIGNED: Final = (*_COUNTS, *(f"last_{name}" for name in _LAST), *_RATIOS, *_TO_PROMPT)
+"""Names of the signed features."""
+
+SYMMETRIC: Final = (
+    *(f"prompt_{name}" for name in (*_ASKED, "foreign_share")),
+    *(f"sum_{name}" for name in _SUMS),
+    *(f"gap_{name}" for name in SIGNED),
+    *("turns", "same", "same_start", "words_in_common", "pairs_in_common"),
+)
+"""Names of the symmetric features."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which features a judge looks at, in the order of its weights."""
+
+    signed: tuple[str, ...] = SIGNED
+    symmetric: tuple[str, ...] = SYMMETRIC
+
+    def __post_init__(self) -> None:
+        unknown = sorted({*self.signed} - {*SIGNED} | {*self.symmetric} - {*SYMMETRIC})
+        if unknown:
+            raise BundleError(
+                f"unknown features {', '.join(unknown[:5])}",
+                expected="a bundle made by this version of tiebreak",
+                mend="tiebreak train features --data VOTES -o BUNDLE",
+            )
+
+
+ALL: Final = Chosen()
 
 
 @dataclass(frozen=True)
@@ -39,33 +73,13 @@ class Features:
 
     signed: np.ndarray
     symmetric: np.ndarray
-    signed_names: tuple[str, ...]
-    symmetric_names: tuple[str, ...]
 
-    def select(self, signed: tuple[str, ...], symmetric: tuple[str, ...]) -> Features:
-        """The named features, in this order.
-
-        Raises:
-            BundleError: A name is not one of a feature: the bundle was made by another version.
-        """
-        unknown = sorted({*signed} - {*self.signed_names} | {*symmetric} - {*self.symmetric_names})
-        if unknown:
-            raise BundleError(
-                f"unknown features {', '.join(unknown[:5])}",
-                expected="a bundle made by this version of tiebreak",
-                mend="tiebreak train features --data VOTES -o BUNDLE",
-            )
-        if (signed, symmetric) == (self.signed_names, self.symmetric_names):
-            return self
-        return Features(
-            self.signed[:, [self.signed_names.index(name) for name in signed]],
-            self.symmetric[:, [self.symmetric_names.index(name) for name in symmetric]],
-            signed,
-            symmetric,
-        )
+    def picked(self, rows: np.ndarray) -> Features:
+        """Some rows, in the order asked for."""
+        return Features(self.signed[rows], self.symmetric[rows])
 
 
-def features(measured: Measured) -> Features:
+def features(measured: Measured, chosen: Chosen = ALL) -> Features:
     """Set the two answers of every comparison against each other."""
     a = _answer(measured.a, measured.prompt, measured.shared, "a")
     b = _answer(measured.b, measured.prompt, measured.shared, "b")
@@ -76,17 +90,16 @@ def features(measured: Measured) -> Features:
         **{f"gap_{name}": np.abs(column) for name, column in signed.items()},
         **_shared(measured),
     }
-    return Features(_matrix(signed), _matrix(symmetric), tuple(signed), tuple(symmetric))
+    return Features(_matrix(signed, chosen.signed), _matrix(symmetric, chosen.symmetric))
 
 
-def _matrix(columns: Columns) -> np.ndarray:
-    return np.stack(list(columns.values()), axis=1)
+def _matrix(columns: Columns, names: tuple[str, ...]) -> np.ndarray:
+    return np.stack([columns[name] for name in names], axis=1)
 
 
 def _answer(counts: Columns, prompt: Columns, shared: Columns, side: str) -> Columns:
     counts = counts | {"foreign": counts["bytes"] - counts["chars"]}
-    names = ("chars", "words", "lines", "empty", "code_chars", "repeated_lines", *properties.ANSWER)
-    result = {name: np.log1p(counts[name]) for name in names}
+    result = {name: np.log1p(counts[name]) for name in _COUNTS}
     result |= {f"last_{name}": np.log1p(counts[f"last_{name}"]) for name in _LAST}
     result |= {name: counts[above] / (counts[below] + 1) for name, (above, below) in _RATIOS.items()}
     result["language_mismatch"] = np.abs(result["foreign_share"] - _foreign(prompt))
@@ -102,9 +115,7 @@ def _foreign(counts: Columns) -> np.ndarray:
 
 
 def _prompt(counts: Columns) -> Columns:
-    result = {name: np.log1p(counts[name]) for name in ("chars", "words", *properties.ASKED)}
-    result |= {f"last_{name}": np.log1p(counts[f"last_{name}"]) for name in ("chars", *properties.ASKED)}
-    return result | {"foreign_share": _foreign(counts)}
+    return {name: np.log1p(counts[name]) for name in _ASKED} | {"foreign_share": _foreign(counts)}
 
 
 def _shared(measured: Measured) -> Columns:

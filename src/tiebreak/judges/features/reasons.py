@@ -9,8 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from tiebreak.judges.features import properties
 from tiebreak.judges.features.model import Contributions
-from tiebreak.judges.features.pairs import Features
+from tiebreak.judges.features.pairs import Chosen
 from tiebreak.judges.features.texts import Measured
 from tiebreak.judges.features.wording import Terms, Vocabulary
 from tiebreak.judges.judge import Reason
@@ -57,6 +58,13 @@ def _share(most: str, even: str, above: str, below: str, row: _Row) -> str:
     if abs(a - b) < 0.02 * max(a, b, 1e-9):
         return even
     return f"{'A' if a > b else 'B'} {most}"
+
+
+def _letters(row: _Row) -> str:
+    a, b = ((side["bytes"] - side["chars"]) / (side["chars"] + 1) for side in (row.a, row.b))
+    if abs(a - b) < 0.02:
+        return "both use the same kind of letters"
+    return f"{'A' if a > b else 'B'} has more letters and signs beyond ASCII"
 
 
 def _prompt_words(row: _Row) -> str:
@@ -167,13 +175,14 @@ _GROUPS: Final = (
     ),
     _Group(
         "foreign_share language_mismatch",
-        partial(_share, "has more signs beyond ASCII", "both use the same kind of letters", "bytes", "chars"),
+        _letters,
     ),
     _Group("space_at_start space_at_end space_at_line_end indented curly_quotes dashes", _typing),
     _Group("prompt_covered from_prompt prompt_echoed", _prompt_words),
     _Group("same same_start words_in_common pairs_in_common", _likeness),
 )
 _OTHER: Final = _Group("", _question)
+_SIGNS: Final = {properties.BEGIN: "[start]", properties.END: "[end]", "\n": "\u21b5"}
 _SHOWN: Final = 3
 """Terms of the wording that are named."""
 
@@ -185,13 +194,19 @@ def _home(feature: str) -> int:
     return _HOME.get(feature.removeprefix("sum_").removeprefix("gap_"), len(_GROUPS))
 
 
-def reasons(measured: Measured, features: Features, parts: Contributions, vocabulary: Vocabulary) -> list[list[Reason]]:
+def unplaced(chosen: Chosen) -> list[str]:
+    """Features of the answers that no reason tells of. There should be none."""
+    names = (*chosen.signed, *chosen.symmetric)
+    return [name for name in names if _home(name) == len(_GROUPS) and not name.startswith(("prompt_", "turns"))]
+
+
+def reasons(measured: Measured, parts: Contributions, chosen: Chosen, vocabulary: Vocabulary) -> list[list[Reason]]:
     """The reasons of each comparison, largest first, those that add nothing left out."""
-    symmetric = [_home(name) for name in features.symmetric_names]
-    versus = _sums(parts.versus, [_home(name) for name in features.signed_names] + symmetric)
+    symmetric = [_home(name) for name in chosen.symmetric]
+    versus = _sums(parts.versus, [_home(name) for name in chosen.signed] + symmetric)
     tie = _sums(parts.tie, symmetric)
     found = []
-    for row in range(len(features.signed)):
+    for row in range(len(parts.tie)):
         told = _tell(_row(measured, row), versus[:, row], tie[:, row])
         told += [_wording(parts.wording, row, vocabulary), Reason("base rate", 0.0, parts.base)]
         kept = [reason for reason in told if reason.toward_a or reason.toward_tie]
@@ -211,7 +226,7 @@ def _wording(sides: tuple[Terms, Terms], row: int, vocabulary: Vocabulary) -> Re
     adds = [dict(zip(*_entries(side, row), strict=True)) for side in sides]
     tells = {term: adds[0].get(term, 0.0) - adds[1].get(term, 0.0) for term in {**adds[0], **adds[1]}}
     strongest = sorted(tells, key=lambda term: (-abs(tells[term]), term))[:_SHOWN]
-    shown = ", ".join(_quoted(vocabulary.terms[term]) for term in strongest)
+    shown = ", ".join(f"{_quoted(vocabulary.terms[term])} in {_sides(term, adds)}" for term in strongest)
     total = [float(np.bincount(side.rows, weights=side.values, minlength=side.height)[row]) for side in sides]
     return Reason(f"the wording, most of all {shown}" if shown else "the wording", total[0] - total[1], 0.0)
 
@@ -221,8 +236,14 @@ def _entries(side: Terms, row: int) -> tuple[list[int], list[float]]:
     return side.terms[first:last].tolist(), side.values[first:last].tolist()
 
 
+def _sides(term: int, adds: list[dict[int, float]]) -> str:
+    return " and ".join(side for side, added in zip("AB", adds, strict=True) if term in added)
+
+
 def _quoted(term: str) -> str:
-    return "\u201c" + term.replace("\n", "\u21b5") + "\u201d"
+    for sign, name in _SIGNS.items():
+        term = term.replace(sign, name)
+    return f"\u201c{term}\u201d"
 
 
 def _sums(contributions: np.ndarray, homes: list[int]) -> np.ndarray:
