@@ -38,12 +38,15 @@ def run(data: Path) -> dict[str, Any]:
     whole = _kaggle(data)
     return {
         "rows": ROWS,
-        "comparisons_per_second": {"embedded judge": embedded, "TF-IDF + logistic regression": peer},
+        "comparisons_per_second": {
+            "embedded judge": embedded,
+            "embedded judge, asked again with the answers swapped": both,
+            "TF-IDF + logistic regression": peer,
+        },
         "ratio_to_peer": round(embedded / peer, 2),
         "kaggle": whole,
         "targets": {
-            "embedded judge, swap-equivariant in one call": target(embedded, 5000, "rows/s", at_least=True),
-            "embedded judge, called on both files": target(both, 5000, "rows/s", at_least=True),
+            "embedded judge, both orders in one call": target(embedded, 5000, "rows/s", at_least=True),
             f"{KAGGLE_ROWS:,} rows: CSV in, submission out": target(whole["seconds"], 30, "s"),
             f"{KAGGLE_ROWS:,} rows: peak memory": target(whole["peak_mib"] / 1024, 2, "GiB"),
         },
