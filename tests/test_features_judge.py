@@ -122,7 +122,7 @@ def test_reasons_in_plain_words(judge: FeaturesJudge) -> None:
         + "More words follow here. " * 10
     )
     found = judge.explain(one("How do I print a list in python?", a, "I'm sorry, but I cannot help with that."))[0]
-    assert by_text(found, "A is 7.8 times as long").toward_a > 0
+    assert by_text(found, "A is 7.9 times as long").toward_a > 0
     assert by_text(found, "only B refuses").toward_a > 0
     assert by_text(found, "A has 2 signs of code, B none")
     assert by_text(found, "the wording, most of all \u201c").toward_tie == 0

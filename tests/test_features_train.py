@@ -172,7 +172,21 @@ def test_the_model_behind_an_answer_teaches_its_wording() -> None:
         (lambda votes: votes.with_columns(label=None), "0 of 60 rows have a label"),
         (lambda votes: votes.with_columns(label=pl.lit("tie")), "all votes are tie"),
         (lambda votes: votes.with_columns(label=pl.lit("a")), "all votes are a"),
+        (lambda votes: votes.with_columns(weight=pl.lit(0.0)), "no vote has a weight"),
         (lambda votes: votes.with_columns(group=pl.lit("one")), "1 groups"),
+        (
+            lambda votes: votes.with_columns(
+                label=pl.Series(["a", "b", *["tie"] * 58]), group=pl.Series(["one"] * 2 + ["two"] * 58)
+            ),
+            "at least 5",
+        ),
+        (
+            lambda votes: votes.with_columns(
+                label=pl.Series(["a", "b", *["tie"] * 58]),
+                group=pl.Series([f"g{max(row - 1, 0)}" for row in range(60)]),
+            ),
+            "outside a test fold are all ties",
+        ),
     ],
 )
 def test_votes_that_cannot_be_learned_from_are_refused(
@@ -198,6 +212,7 @@ def test_a_missing_extra_is_named_before_any_work(monkeypatch: pytest.MonkeyPatc
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr("tiebreak.train.features.extract", lambda *_: pytest.fail("work was begun"))
     with pytest.raises(MissingExtraError, match=r"tiebreak\[train\]"):
         train.train_features(made_up(60))
 

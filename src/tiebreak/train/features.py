@@ -66,9 +66,10 @@ def train_features(
 
     Raises:
         DataError: There are too few labelled rows or groups, or all votes are the same.
-        MissingExtraError: LightGBM is not installed.
+        MissingExtraError: LightGBM or scikit-learn is not installed.
     """
     recipe = recipe or Recipe()
+    fitting.require_libraries()
     votes = _votes(check_votes(table, recipe), recipe)
     step = advance or (lambda _: None)
     metrics = _cross_validate(votes, recipe, step)
@@ -96,11 +97,11 @@ def check_votes(table: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
         pl.col("weight").fill_null(1.0),
         pl.coalesce("group", pl.format("row {}", pl.int_range(pl.len()))).alias("group"),
     )
-    mass = comparisons.targets(votes).sum(axis=0)
+    mass = (comparisons.targets(votes) * votes["weight"].to_numpy()[:, None]).sum(axis=0)
     if mass[0] == 0 or mass[1] == 0:
         found = " or ".join(name for name, part in zip(comparisons.LABELS, mass, strict=True) if part)
         raise DataError(
-            f"all votes are {found}",
+            f"all votes are {found}" if found else "no vote has a weight",
             expected="votes for a and votes for b",
             mend="if the better answer always stands on one side, shuffle the sides before training",
         )

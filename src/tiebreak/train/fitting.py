@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from tiebreak.errors import DataError
 from tiebreak.judges.features import Features
 from tiebreak.judges.features.linear import Linear
 from tiebreak.judges.features.model import dump
@@ -47,6 +48,16 @@ class _Binary:
     offset: np.ndarray
 
 
+def require_libraries() -> None:
+    """Find out before any work whether all that fitting needs is there.
+
+    Raises:
+        MissingExtraError: LightGBM or scikit-learn is not installed.
+    """
+    boosting.library()
+    wording.library()
+
+
 def fit(examples: Examples, *, seed: int) -> dict[str, bytes]:
     """Learn both scores of the judge."""
     versus_linear, versus_trees = _fit_versus(examples, seed)
@@ -67,6 +78,12 @@ def _fit_versus(examples: Examples, seed: int) -> tuple[Linear, str]:
     """A against B, on the votes that chose one; every vote is shown both ways round."""
     signed, symmetric = examples.features.signed, examples.features.symmetric
     p_a, p_b = examples.targets[:, 0] * examples.weight, examples.targets[:, 1] * examples.weight
+    if not (p_a.any() or p_b.any()):
+        raise DataError(
+            "the votes outside a test fold are all ties",
+            expected="votes for a and b in several groups",
+            mend="more votes, or fewer --folds",
+        )
     given = np.concatenate([signed, symmetric], axis=1)
     mirrored = np.concatenate([-signed, symmetric], axis=1)
     both = _stack([(given, 1.0, p_a), (given, 0.0, p_b), (mirrored, 1.0, p_b), (mirrored, 0.0, p_a)])

@@ -95,7 +95,7 @@ def _from_votes(difference: csr_matrix, spoken: Spoken) -> np.ndarray:
     """Ridge logistic regression of A against B on the difference of the two answers' vectors."""
     from scipy.sparse import vstack
 
-    linear_model = _library()
+    linear_model = library()
     p_a, p_b = (spoken.targets[:, side] * spoken.weight for side in (0, 1))
     if not (difference.shape[1] and p_a.any() and p_b.any()):
         return np.zeros(difference.shape[1])
@@ -120,12 +120,17 @@ def _from_ratings(first: csr_matrix, second: csr_matrix, spoken: Spoken) -> np.n
     design = vstack([first[known[0]], second[known[1]]])
     target = np.concatenate([side[there] for side, there in zip(rating, known, strict=True)])
     weight = np.concatenate([spoken.weight[there] for there in known])
-    model = _library().Ridge(alpha=_RATING_RIDGE, solver="sparse_cg", tol=1e-8)
+    model = library().Ridge(alpha=_RATING_RIDGE, solver="sparse_cg", tol=1e-8)
     found: np.ndarray = model.fit(design, target, sample_weight=weight).coef_
     return found
 
 
-def _library() -> Any:
+def library() -> Any:
+    """scikit-learn's linear models, or a message that says how to get them.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
     try:
         from sklearn import linear_model
     except ImportError as error:

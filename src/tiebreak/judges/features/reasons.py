@@ -28,7 +28,9 @@ class _Row:
 
 
 def _length(row: _Row) -> str:
-    a, b = row.a["chars"] + 1, row.b["chars"] + 1
+    a, b = row.a["chars"], row.b["chars"]
+    if not (a and b):
+        return f"only {'A' if a else 'B'} says anything" if a or b else "neither answer says anything"
     if max(a, b) / min(a, b) < 1.05:
         return "both answers are about equally long"
     return f"{'A' if a > b else 'B'} is {max(a, b) / min(a, b):.1f} times as long"
