@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiebreak import bundle, comparisons, judges, predictions
+from tiebreak import bundle, comparisons, ingest, judges, predictions
 from tiebreak.errors import BundleError
 from tiebreak.judges.features import FeaturesJudge
 from tiebreak.judges.judge import Reason, one
@@ -65,20 +64,10 @@ def table(rows: Iterable[tuple[list[str | None], ...]]) -> pl.DataFrame:
     return comparisons.validate(pl.DataFrame(named, schema=schema))
 
 
-def shared(path: Path) -> pl.DataFrame:
-    frame = pl.read_parquet(path)
-    turns = [
-        pl.Series(name, [json.loads(cell) for cell in frame[name]], dtype=comparisons.TURNS)
-        for name in comparisons.TEXTS
-    ]
-    even = pl.col("prompt").list.len() == pl.col("response_a").list.len()
-    return comparisons.validate(frame.select("id").with_columns(turns).filter(even))
-
-
 @pytest.mark.skipif(not SETS, reason="the shared data is not here")
 @pytest.mark.parametrize("path", [path for path in SETS if "predictions" not in path.name], ids=lambda p: p.stem)
 def test_real_votes_swapped_give_the_mirrored_answer_to_the_bit(judge: FeaturesJudge, path: Path) -> None:
-    votes = shared(path).head(1200)
+    votes = ingest.read(path)
     given_order = predictions.probabilities(judge.predict(votes))
     swapped = predictions.probabilities(judge.predict(comparisons.swap(votes)))
     assert (given_order[:, MIRROR] == swapped).all()

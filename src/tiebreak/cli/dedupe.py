@@ -51,7 +51,8 @@ def command(
         table, conflicts=conflicts, near=near, threshold=threshold, keep_given=not regroup  # type: ignore[arg-type]
     )  # fmt: skip
     tables.note_grouping(done.grouping)
-    console.note(f"dropped {plural(done.rows - done.kept, 'copy').replace('copys', 'copies')}, kept {done.kept:,} rows")
+    copies = done.rows - done.kept
+    console.note(f"dropped {copies:,} {'copy' if copies == 1 else 'copies'}, kept {done.kept:,} rows")
     if done.conflicting or done.relabelled:
         console.note(
             f"  {plural(done.conflicting, 'row')} had copies with different labels, policy {done.policy}: "
