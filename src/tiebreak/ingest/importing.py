@@ -96,7 +96,10 @@ def _write_parquet(tables: Iterator[pl.DataFrame], path: Path) -> None:
         yield from tables
 
     lazy = register_io_source(source, schema=pl.Schema(SCHEMA))
-    lazy.sink_parquet(path, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, engine="streaming")
+    # Polars gets an open file, not its name: where the stream fails at once, its writer thread would otherwise create
+    # the file after we have already cleared it away.
+    with path.open("wb") as out:
+        lazy.sink_parquet(out, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, engine="streaming")
 
 
 def _write_json_lines(tables: Iterator[pl.DataFrame], path: Path) -> None:
