@@ -58,13 +58,18 @@ def _recognise(sample: Sample, where: str) -> str:
     raise DataError(
         f"{where}: unknown format; its columns are {_names(sample)}; tried {tried}",
         expected="one of these formats, or a mapping of your columns",
-        mend=_map_command(where),
+        mend=_judged_command(where) if {"id", "label"} <= set(sample.columns) else _map_command(where),
     )
 
 
 def _names(sample: Sample) -> str:
     shown = ", ".join(sample.columns[:40])
     return shown if len(sample.columns) <= 40 else f"{shown} and {len(sample.columns) - 40} more"
+
+
+def _judged_command(where: str) -> str:
+    """For labels and probabilities without texts: nothing to import, but something to calibrate."""
+    return f"tiebreak calibrate {where} --labels {where} --columns A,B,TIE needs no texts; else " + _map_command(where)
 
 
 def _map_command(where: str) -> str:
