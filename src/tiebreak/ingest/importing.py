@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Final
 
 import polars as pl
@@ -90,16 +92,21 @@ def _write_nothing(tables: Iterator[pl.DataFrame], _: Path) -> None:
 
 
 def _write_parquet(tables: Iterator[pl.DataFrame], path: Path) -> None:
+    # Polars writes in threads of its own, which may still create their file after the stream has failed. So the first
+    # table, where most failures show, is drawn before it starts, and its file lies in a folder that is gone by then.
+    # An open file in place of a name would be no help: polars then holds all of it in memory.
+    head = list(islice(tables, 1))
+
     def source(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, batch: int | None
     ) -> Iterator[pl.DataFrame]:
-        yield from tables
+        yield from chain(head, tables)
 
     lazy = register_io_source(source, schema=pl.Schema(SCHEMA))
-    # Polars gets an open file, not its name: where the stream fails at once, its writer thread would otherwise create
-    # the file after we have already cleared it away.
-    with path.open("wb") as out:
-        lazy.sink_parquet(out, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, engine="streaming")
+    with TemporaryDirectory(dir=path.parent, prefix=path.name, ignore_cleanup_errors=True) as folder:
+        part = Path(folder) / "table.parquet"
+        lazy.sink_parquet(part, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, engine="streaming")
+        part.replace(path)
 
 
 def _write_json_lines(tables: Iterator[pl.DataFrame], path: Path) -> None:
