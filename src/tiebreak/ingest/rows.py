@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from tiebreak.comparisons import SOFT
+from tiebreak.comparisons import SOFT, TEXTS
 from tiebreak.ingest.options import Options
 
 Record = Mapping[str, Any]
@@ -90,6 +90,11 @@ class Plan:
 
     convert: Callable[[Record, Marks], Row]
     used: frozenset[str]
+
+
+def missing_texts(columns: tuple[str, ...]) -> list[str]:
+    """The text columns that a file would still need."""
+    return [name for name in TEXTS if name not in columns]
 
 
 def as_list(value: Any) -> Turns | None:

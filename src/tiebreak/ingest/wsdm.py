@@ -13,9 +13,7 @@ from tiebreak.ingest.rows import Marks, Plan, Record, Row, Sample
 NAME: Final = "wsdm"
 
 
-def missing(columns: tuple[str, ...]) -> list[str]:
-    """The columns that the file would still need."""
-    return [name for name in TEXTS if name not in columns]
+missing = rows.missing_texts
 
 
 def misfit(sample: Sample) -> str:
