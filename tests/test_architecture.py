@@ -18,7 +18,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 TABLES = {"errors", "comparisons", "predictions", "calibration", "storage", "bundle", "samples", "scoring"}
 VERBS = {"ingest", "prepare", "train", "calibrate", "evaluation", "predict"}
-LEVELS = [TABLES, {"judges"}, VERBS, {"baselines"}, {"cli"}]
+LEVELS = [TABLES, {"render"}, {"engine"}, {"judges"}, {"recipes"}, VERBS, {"baselines"}, {"cli"}]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
 

@@ -13,7 +13,7 @@ from tiebreak.errors import BundleError
 from tiebreak.judges.features.forest import Forest
 from tiebreak.judges.features.pairs import features
 from tiebreak.judges.features.texts import measure
-from tiebreak.train import boosting
+from tiebreak.train.features import boosting
 
 Booster = lightgbm.Booster
 

@@ -18,7 +18,7 @@ from tiebreak.errors import DataError, MissingExtraError, UsageError
 from tiebreak.judges.features import FeaturesJudge
 from tiebreak.judges.features.linear import Linear
 from tiebreak.scoring import log_loss
-from tiebreak.train import fitting, logistic, ratings
+from tiebreak.train.features import fitting, logistic, ratings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 FEW = train.Recipe(folds=3)
@@ -212,7 +212,7 @@ def test_a_missing_extra_is_named_before_any_work(monkeypatch: pytest.MonkeyPatc
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    monkeypatch.setattr("tiebreak.train.features.extract", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr("tiebreak.train.features.training.extract", lambda *_: pytest.fail("work was begun"))
     with pytest.raises(MissingExtraError, match=r"tiebreak\[train\]"):
         train.train_features(made_up(60))
 

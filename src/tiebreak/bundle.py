@@ -7,6 +7,8 @@ file. Weights are safetensors or LightGBM text. Nothing in a bundle is ever exec
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -51,8 +53,13 @@ class Manifest(BaseModel):
     files: dict[str, str] = Field(default_factory=dict)
 
 
-def write(directory: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
+def write(directory: Path, manifest: Manifest, files: Mapping[str, bytes | Path]) -> None:
     """Write a bundle whole or not at all. The same content gives the same bytes.
+
+    Args:
+        directory: Where the bundle will be.
+        manifest: What `judge.json` says, without `files`.
+        files: The other files, flat, by name: their bytes, or (for weights too large for that) a file to copy.
 
     Raises:
         UsageError: The parent directory does not exist.
@@ -61,7 +68,10 @@ def write(directory: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
     with storage.replacing(directory) as aside:
         aside.mkdir()
         for name, content in files.items():
-            (aside / name).write_bytes(content)
+            if isinstance(content, Path):
+                shutil.copyfile(content, aside / name)
+            else:
+                (aside / name).write_bytes(content)
         sums = {name: storage.sha256(aside / name) for name in sorted(files)}
         document = manifest.model_copy(update={"files": sums}).model_dump(mode="json")
         (aside / MANIFEST).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

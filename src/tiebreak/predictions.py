@@ -2,7 +2,8 @@
 
 `p_a, p_b, p_tie` are float64, finite and sum to 1. `label` is the verdict. `swap_gap` says how far the two
 presentation orders disagree (largest probability difference between the order given and the mirrored other order; 0
-for a judge that is swap-equivariant by construction). `truncated` says that some text was cut.
+for a judge that is swap-equivariant by construction). `truncated` says that some text was cut. A judge that reads
+tokens adds the truncation ledger, `LEDGER`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ SCHEMA: Final[dict[str, pl.DataType]] = {
     "truncated": pl.Boolean(),
 }
 PROBABILITIES: Final = ("p_a", "p_b", "p_tie")
+LEDGER: Final = ("tokens_prompt", "kept_prompt", "tokens_a", "kept_a", "tokens_b", "kept_b")
+"""The truncation ledger: optional columns, Int64, all or none. Tokens that each field has, and tokens the judge saw."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -60,8 +63,16 @@ def build(
     *,
     swap_gap: np.ndarray | float = 0.0,
     truncated: np.ndarray | bool = False,
+    ledger: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Make the table from probabilities of shape (rows, 3) in the order of `LABELS`.
+
+    Args:
+        ids: One a row.
+        probabilities: float64 of shape (rows, 3).
+        swap_gap: One a row, or one for all.
+        truncated: One a row, or one for all.
+        ledger: Columns `LEDGER`, a row a comparison, from a judge that counts tokens.
 
     Raises:
         DataError: A row is not finite, negative, or does not sum to 1 (within 1e-6).
@@ -78,7 +89,7 @@ def build(
             "truncated": np.broadcast_to(np.asarray(truncated, dtype=bool), rows),
         }
     )
-    return validate(frame)
+    return validate(frame if ledger is None else pl.concat([frame, ledger.select(LEDGER)], how="horizontal"))
 
 
 def validate(frame: pl.DataFrame, *, where: str = "predictions") -> pl.DataFrame:
@@ -111,7 +122,13 @@ def validate(frame: pl.DataFrame, *, where: str = "predictions") -> pl.DataFrame
     for name, value in defaults.items():
         if name not in frame.columns:
             frame = frame.with_columns(value.alias(name))
-    return frame.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in columns(frame).items())
+
+
+def columns(frame: pl.DataFrame) -> dict[str, pl.DataType]:
+    """The columns that this table carries: `SCHEMA`, and the ledger where it is whole."""
+    ledger = LEDGER if set(LEDGER) <= set(frame.columns) else ()
+    return SCHEMA | dict.fromkeys(ledger, pl.Int64())
 
 
 def probabilities(frame: pl.DataFrame) -> np.ndarray:
@@ -143,9 +160,10 @@ def align(predictions: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFrame:
             expected="one prediction for each comparison, by id",
             mend="tiebreak predict VOTES -o PREDICTIONS on the very file that holds the labels",
         )
-    return joined.select(SCHEMA.keys())
+    return joined.select(columns(predictions).keys())
 
 
 __all__ = [
-    "LABELS", "PROBABILITIES", "SCHEMA", "align", "build", "labels", "probabilities", "softmax", "validate", "verdicts",
+    "LABELS", "LEDGER", "PROBABILITIES", "SCHEMA", "align", "build", "columns", "labels", "probabilities", "softmax",
+    "validate", "verdicts",
 ]  # fmt: skip

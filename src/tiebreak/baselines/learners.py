@@ -15,7 +15,7 @@ import polars as pl
 
 from tiebreak import comparisons, predictions, train
 from tiebreak.errors import MissingExtraError
-from tiebreak.train import boosting, logistic
+from tiebreak.train.features import boosting, logistic
 
 Learner = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Learn from some rows (first argument: their indices), predict others (second argument): shape (rows, 3)."""

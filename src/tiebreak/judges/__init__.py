@@ -9,18 +9,29 @@ from typing import Final
 from tiebreak import bundle
 from tiebreak.errors import BundleError
 from tiebreak.judges.judge import Judge, Prediction, Reason, Scores
+from tiebreak.judges.runtime import Runtime
 
-KINDS: Final = {"features": ("tiebreak.judges.features", "FeaturesJudge")}
+KINDS: Final = {
+    "features": ("tiebreak.judges.features", "FeaturesJudge"),
+    "classifier": ("tiebreak.judges.classifier", "ClassifierJudge"),
+    "siamese": ("tiebreak.judges.siamese", "SiameseJudge"),
+}
 """Closed: a bundle names a kind, never a module, so loading one cannot import what its author chose."""
 
 EMBEDDED: Final = Path(__file__).parent.parent / "weights"
 """The judge that ships inside the package."""
 
 
-def load(directory: str | Path | None = None) -> Judge:
+def load(directory: str | Path | None = None, runtime: Runtime | None = None) -> Judge:
     """Load a judge from its bundle; without an argument, the embedded judge.
 
+    Args:
+        directory: The bundle.
+        runtime: Devices, precision, lengths and swap policy of a fine-tuned judge.
+
     Raises:
+        UsageError: A choice of the runtime does not apply to this kind of judge.
+        MissingExtraError: The judge needs torch, which is not installed.
         BundleError: The directory is no bundle, is damaged, too new, or of a kind this version does not know.
     """
     directory = EMBEDDED if directory is None else Path(directory)
@@ -32,8 +43,11 @@ def load(directory: str | Path | None = None) -> Judge:
             mend="pip install --upgrade tiebreak",
         )
     module, name = KINDS[manifest.kind]
-    judge: type[Judge] = getattr(import_module(module), name)
-    return judge.from_bundle(manifest, directory)
+    kind: type[Judge] = getattr(import_module(module), name)
+    judge = kind.from_bundle(manifest, directory)
+    if runtime is not None:
+        judge.run_with(runtime)
+    return judge
 
 
-__all__ = ["EMBEDDED", "KINDS", "Judge", "Prediction", "Reason", "Scores", "load"]
+__all__ = ["EMBEDDED", "KINDS", "Judge", "Prediction", "Reason", "Runtime", "Scores", "load"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -14,6 +14,7 @@ import polars as pl
 from tiebreak import bundle, comparisons, predictions
 from tiebreak.bundle import Manifest
 from tiebreak.errors import UsageError
+from tiebreak.judges.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Scores:
         probabilities: float64 of shape (rows, 3), order a, b, tie.
         swap_gap: float64 of shape (rows,): how far the two presentation orders disagree.
         truncated: bool of shape (rows,): whether some text was cut.
+        ledger: Columns `predictions.LEDGER`, from a judge that counts tokens.
     """
 
     probabilities: np.ndarray
     swap_gap: np.ndarray
     truncated: np.ndarray
+    ledger: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,25 @@ class Judge(ABC):
         """Uncalibrated probabilities for a validated table of comparisons."""
 
     @abstractmethod
-    def weights(self) -> dict[str, bytes]:
-        """The files of the bundle beside `judge.json`, by name."""
+    def weights(self) -> Mapping[str, bytes | Path]:
+        """The files of the bundle beside `judge.json`, by name: their bytes, or a file to copy."""
 
     @classmethod
     @abstractmethod
     def from_bundle(cls, manifest: Manifest, directory: Path) -> Self:
         """Make the judge from a bundle whose manifest and files were checked already."""
+
+    def run_with(self, runtime: Runtime) -> None:
+        """Say how to run: devices, precision, lengths, swap policy. A judge without a network has no such choices.
+
+        Raises:
+            UsageError: A choice does not apply to this kind of judge.
+        """
+        if named := runtime.chosen():
+            raise UsageError(
+                f"{', '.join(named)}: a {self.kind} judge has no such choice",
+                expected="a fine-tuned judge (--judge DIR of tiebreak train RECIPE)",
+            )
 
     def explain(self, table: pl.DataFrame) -> list[list[Reason]]:
         """Why: for each comparison the reasons, largest first. They add up to the uncalibrated log-odds.
@@ -100,7 +115,9 @@ class Judge(ABC):
         scores = self.score(table)
         calibration = self.manifest.calibration
         final = scores.probabilities if calibration is None else calibration.apply_equivariant(scores.probabilities)
-        return predictions.build(table["id"], final, swap_gap=scores.swap_gap, truncated=scores.truncated)
+        return predictions.build(
+            table["id"], final, swap_gap=scores.swap_gap, truncated=scores.truncated, ledger=scores.ledger
+        )
 
     def compare(self, prompt: str | Sequence[str], a: str | Sequence[str], b: str | Sequence[str]) -> Prediction:
         """Judge one pair. Each argument is a text, or a list of texts with one item a turn."""

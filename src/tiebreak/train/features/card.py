@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 from tiebreak.bundle import Manifest
-from tiebreak.train import scores
-from tiebreak.train.recipe import Recipe
+from tiebreak.train.features import scores
+from tiebreak.train.features.recipe import Recipe
 
 
 def write(manifest: Manifest, recipe: Recipe) -> str:

@@ -16,8 +16,8 @@ from tiebreak.bundle import Manifest, TrainingSource
 from tiebreak.errors import DataError
 from tiebreak.judges.features import ALL, CARD, Features, FeaturesJudge, extract
 from tiebreak.judges.features.wording import Terms, Vocabulary
-from tiebreak.train import card, fitting, scores, wording
-from tiebreak.train.recipe import Recipe
+from tiebreak.train.features import card, fitting, scores, wording
+from tiebreak.train.features.recipe import Recipe
 
 Progress = Callable[[int], None]
 """Called with 1 after each fit."""

@@ -111,7 +111,7 @@ def _from_ratings(first: csr_matrix, second: csr_matrix, spoken: Spoken) -> np.n
     """Ridge regression of a model's rating on the vectors of its answers."""
     from scipy.sparse import vstack
 
-    from tiebreak.train.ratings import ratings
+    from tiebreak.train.features.ratings import ratings
 
     rating = ratings(spoken.models, spoken.targets, spoken.weight)
     if rating is None or not first.shape[1]:

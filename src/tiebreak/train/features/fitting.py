@@ -12,7 +12,7 @@ from tiebreak.judges.features import Features
 from tiebreak.judges.features.linear import Linear
 from tiebreak.judges.features.model import dump
 from tiebreak.judges.features.wording import Vocabulary
-from tiebreak.train import boosting, logistic, wording
+from tiebreak.train.features import boosting, logistic, wording
 
 _VERSUS: Final = {"ridge": 330.0, "rounds": 200, "linear": 0.35, "trees": 0.35}
 _TIE: Final = {"ridge": 330.0, "rounds": 200, "linear": 0.5, "trees": 0.5}

@@ -1,0 +1,179 @@
+"""What a fine-tuning run is: a closed schema, so that a misspelt key is an error and not a default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tiebreak.judges.base import Base, Head
+from tiebreak.render import Template
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """A part of a recipe; keys beyond those named are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lora(Part):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685).
+
+    Attributes:
+        r: Rank.
+        alpha: Numerator of the scale alpha / r (alpha / sqrt(r) with `rslora`).
+        dropout: On the input of each adapter.
+        targets: Names of linear modules; "all" stands for every linear module of the blocks.
+        layers: First and last block with adapters, counted from 0, both included; null for all.
+        rslora: Rank-stabilised scale (arXiv 2312.03732).
+    """
+
+    r: Count = 16
+    alpha: Positive = 32
+    dropout: Share = 0.0
+    targets: list[str] | Literal["all"] = "all"
+    layers: tuple[int, int] | None = None
+    rslora: bool = False
+
+
+class Optimiser(Part):
+    """How weights move.
+
+    Attributes:
+        name: adamw; adamw_8bit and paged_adamw_8bit (bitsandbytes); kahan_adamw (bf16 weights, Kahan-summed).
+        lr: Peak learning rate of the backbone or its adapters.
+        head_lr: Peak learning rate of the head; null: the same; "rule": lr = (alpha / r) x head_lr solved for head_lr.
+        betas: Of Adam.
+        eps: Of Adam.
+        weight_decay: Decoupled; never on biases and norms.
+        schedule: Shape after the warm-up.
+        final_lr: Share of the peak rate at the last step of linear or cosine.
+        warmup: Steps, or (below 1) share of all steps.
+        clip: Largest norm of the gradient; null for none.
+    """
+
+    name: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "kahan_adamw"] = "adamw"
+    lr: Positive = 1e-4
+    head_lr: Positive | Literal["rule"] | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    final_lr: Share = 0.0
+    warmup: Annotated[float, Field(ge=0)] = 0.05
+    clip: Positive | None = 1.0
+
+
+class Batches(Part):
+    """What one optimiser step sees.
+
+    Attributes:
+        rows: Votes a step, over all processes and accumulation; a twin or a second template adds sequences, not rows.
+        tokens: Tokens of one micro-batch at most (it is what memory allows; gradients do not depend on it).
+        packing: padding_free: sequences are concatenated; padded: a rectangle, sequences of like length together.
+        twin: Whether the swapped twin of each row is in the same step.
+        length_grouped: Whether rows of like length share a step (mega-batches of 50 steps are sorted).
+    """
+
+    rows: Count = 16
+    tokens: Count = 8192
+    packing: Literal["padding_free", "padded"] = "padding_free"
+    twin: bool = True
+    length_grouped: bool = False
+
+
+class Loss(Part):
+    """Cross-entropy with soft or hard labels, a weighted mean over rows.
+
+    Attributes:
+        smoothing: Mass moved from the label to the uniform distribution.
+    """
+
+    smoothing: Share = 0.0
+
+
+class Evaluation(Part):
+    """When the run is measured and saved.
+
+    Attributes:
+        every: Steps, or (below 1) share of all steps, between two validations; the last step is always one.
+        save_every: Steps, or (below 1) share, between two checkpoints; null: at each validation.
+        keep: Checkpoints kept beside the best.
+        rows: Validation rows at most; null for all.
+        swap: Whether validation averages both orders.
+    """
+
+    every: Positive = 0.2
+    save_every: Positive | None = None
+    keep: Count = 2
+    rows: Count | None = None
+    swap: bool = True
+
+
+class Data(Part):
+    """Which votes. The command line reads the files; paths are relative to where it runs.
+
+    Attributes:
+        train: Files of votes.
+        validation: Files of votes held out; null: the share below of the training groups.
+        validation_share: Share of the groups held out where no validation file is named and `folds` is 0.
+        support_weight: Weight of rows of every source but the first.
+        limit: Rows used at most, drawn with the seed; null for all.
+    """
+
+    train: list[str] = Field(default_factory=list)
+    validation: list[str] | None = None
+    validation_share: Share = 0.1
+    support_weight: Share = 1.0
+    limit: Count | None = None
+
+
+class Recipe(Part):
+    """One fine-tuning run.
+
+    Attributes:
+        name: Name of the judge.
+        about: One line for `tiebreak recipe ls`.
+        judge: classifier reads both answers in one sequence; siamese reads each answer on its own.
+        base: The pretrained model.
+        head: The layer on top.
+        templates: The first renders for validation and prediction; each further one adds a rendering of every row.
+        lora: Adapters; null for full fine-tuning.
+        quantize: nf4: the frozen base in 4 bits with double quantisation (QLoRA, arXiv 2305.14314).
+        precision: Precision of the arithmetic; weights that are trained in full follow `optimiser.name`.
+        soft_capping: Whether Gemma 2 keeps the soft caps on attention logits.
+        checkpointing: Whether activations are computed again in the backward pass instead of kept.
+        freeze: Blocks from the bottom that are not trained in full fine-tuning; embeddings with them.
+        folds: 0 trains once; k trains k times and writes out-of-fold predictions.
+        epochs: Passes over the rows.
+        max_steps: Optimiser steps at most; null for all of the epochs.
+        strategy: ddp or fsdp (FSDP2), when started under torchrun.
+        seed: Of everything random.
+    """
+
+    name: str = "finetuned"
+    about: str = ""
+    judge: Literal["classifier", "siamese"] = "classifier"
+    base: Base
+    head: Head = Head()
+    templates: Annotated[list[Template], Field(min_length=1)]
+    lora: Lora | None = None
+    quantize: Literal["nf4"] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    soft_capping: bool = True
+    checkpointing: bool = False
+    freeze: Annotated[int, Field(ge=0)] = 0
+    data: Data = Data()
+    batches: Batches = Batches()
+    loss: Loss = Loss()
+    optimiser: Optimiser = Optimiser()
+    evaluation: Evaluation = Evaluation()
+    folds: Annotated[int, Field(ge=0)] = 0
+    epochs: Positive = 1.0
+    max_steps: Count | None = None
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    seed: int = 0
