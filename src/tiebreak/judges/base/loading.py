@@ -2,23 +2,93 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib.util
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
 
-from tiebreak.judges.base.names import Base, Head
+from tiebreak.comparisons import LABELS
+from tiebreak.errors import DataError, MissingExtraError, UsageError
+from tiebreak.judges.base.converted import converted
+from tiebreak.judges.base.locate import resolve, weight_files
+from tiebreak.judges.base.names import Base, Head, Located
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+SHAPES: Final = Path(__file__).parents[2] / "recipes" / "shapes"
+"""Configurations of real models, for dry runs without a download."""
+
+
+def require(purpose: str = "a fine-tuned judge") -> None:
+    """Say in one line what is missing, before anything is loaded.
+
+    Raises:
+        MissingExtraError: torch or transformers is not installed.
+    """
+    for module in ("torch", "transformers"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module, "llm", purpose)
+
+
+def checkpoint(located: Located) -> Path:
+    """The folder that transformers can load; a GGUF file is converted first."""
+    return located.folder if located.gguf is None else converted(located.gguf)
+
 
 def tokenizer(base: Base) -> PreTrainedTokenizerFast:
-    """The tokenizer of a base."""
-    raise NotImplementedError
+    """The tokenizer of a base.
+
+    Raises:
+        UsageError: The base is not there.
+        DataError: It has no fast tokenizer.
+    """
+    return read_tokenizer(checkpoint(resolve(base)))
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer that lies in a folder.
+
+    Raises:
+        DataError: There is none, or not one of the tokenizers library.
+    """
+    require()
+    from transformers import AutoTokenizer
+
+    from tiebreak.judges.base.quiet import quiet
+
+    try:
+        with quiet():
+            made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise DataError(
+            f"{folder}: no tokenizer that transformers can read ({error})", expected="tokenizer.json"
+        ) from error
+    if not made.is_fast:
+        raise DataError(f"{folder}: {type(made).__name__} has no tokenizer.json", expected="a fast tokenizer")
+    return made
 
 
 def config(base: Base) -> PretrainedConfig:
-    """The configuration of a base; of its `shape`, where one is named."""
-    raise NotImplementedError
+    """The configuration of a base; of its `shape`, where one is named.
+
+    Raises:
+        UsageError: The base or the shape is not there.
+        DataError: transformers does not know the architecture.
+    """
+    require()
+    from transformers import AutoConfig
+
+    try:
+        if base.shape is None:
+            return AutoConfig.from_pretrained(checkpoint(resolve(base)), local_files_only=True, trust_remote_code=False)
+        fields = _shape(base.shape)
+        return AutoConfig.for_model(fields.pop("model_type"), **fields)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"base {base.name!r}: transformers cannot read its config.json ({error})") from error
 
 
 def sequence_classifier(
@@ -33,5 +103,166 @@ def sequence_classifier(
     device: Any = None,
     meta: bool = False,
 ) -> PreTrainedModel:
-    """The base with a classification head on top."""
-    raise NotImplementedError
+    """The base with a classification head on top: its own, where the checkpoint has one of this form, else a new one.
+
+    Args:
+        base: The pretrained model.
+        head: The layer on top; it is held in fp32.
+        outputs: Number of logits.
+        dtype: Of the backbone; None takes that of the checkpoint.
+        quantize: "nf4" holds the linear layers of the backbone in 4 bits with double quantisation (bitsandbytes).
+        soft_capping: Whether Gemma 2 keeps the soft caps on its attention logits.
+        attention: Name of an attention function that transformers knows.
+        device: Where to load to; None is the CPU.
+        meta: Make the shapes alone, from `base.shape` or the checkpoint's configuration, without memory or weights.
+
+    Raises:
+        UsageError: The base is not there.
+        DataError: The architecture has no sequence classifier, or the checkpoint is not one of this architecture.
+    """
+    return load(base, head, outputs=outputs, dtype=dtype, quantize=quantize, soft_capping=soft_capping,
+                attention=attention, device=device, meta=meta)[0]  # fmt: skip
+
+
+def load(
+    base: Base,
+    head: Head,
+    *,
+    outputs: int = 3,
+    dtype: torch.dtype | None = None,
+    quantize: str | None = None,
+    soft_capping: bool = True,
+    attention: str = "eager",
+    device: Any = None,
+    meta: bool = False,
+) -> tuple[PreTrainedModel, set[str]]:
+    """As `sequence_classifier`, with the names of the parameters that were initialised and not loaded."""
+    settings = config(base)
+    settings.num_labels = outputs
+    if outputs == len(LABELS):
+        settings.id2label, settings.label2id = dict(enumerate(LABELS)), {name: i for i, name in enumerate(LABELS)}
+    if not soft_capping and hasattr(settings, "attn_logit_softcapping"):
+        settings.attn_logit_softcapping = None
+    if meta:
+        return _shapes_alone(settings, head, outputs, dtype, attention), set()
+    folder = checkpoint(resolve(base))
+    weight_files(Located(base, folder))
+    options: dict[str, Any] = {"dtype": dtype or "auto", "attn_implementation": attention}
+    if device is not None or quantize:
+        options["device_map"] = {"": device or "cpu"}
+    if quantize:
+        options["quantization_config"] = _nf4(dtype)
+    model, fresh = _from_pretrained(folder, settings, options)
+    _put_head(model, head, outputs, folder, fresh)
+    return model, fresh
+
+
+def _shape(name: str) -> dict[str, Any]:
+    path = SHAPES / f"{name}.json"
+    if not path.is_file():
+        names = ", ".join(sorted(found.stem for found in SHAPES.glob("*.json")))
+        raise UsageError(f"shape {name!r} is not known", expected=f"one of {names}")
+    fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return fields
+
+
+def _shapes_alone(
+    settings: PretrainedConfig, head: Head, outputs: int, dtype: torch.dtype | None, attention: str
+) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from tiebreak.judges.base.heads import TwoLayer, last
+
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(
+            settings, dtype=dtype or torch.float32, attn_implementation=attention
+        )
+        if head.kind == "two_layer":
+            setattr(model, last(model), TwoLayer(_width(model), outputs, head.dropout))
+    return model
+
+
+def _from_pretrained(folder: Path, settings: Any, options: dict[str, Any]) -> tuple[PreTrainedModel, set[str]]:
+    from transformers import AutoModelForSequenceClassification
+
+    from tiebreak.judges.base.quiet import quiet
+
+    try:
+        with quiet(), ExitStack() as stack:
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                _without_adapter(folder, stack), config=settings, local_files_only=True, trust_remote_code=False,
+                use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **options,
+            )  # fmt: skip
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{folder}: no sequence classifier can be made of it ({str(error).splitlines()[0]})",
+            expected="a family of AutoModelForSequenceClassification (Llama, Gemma, Qwen, Mistral, DeBERTa, BERT, ...)",
+        ) from error
+    fresh = set(report["missing_keys"]) | {entry[0] for entry in report["mismatched_keys"]}
+    inside = [name for name in fresh if name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name]
+    if inside:
+        raise DataError(
+            f"{folder}: {len(inside)} weights of {type(model).__name__} are not in the checkpoint (first: {inside[0]})",
+            expected="a checkpoint of the architecture that its config.json names",
+        )
+    return model, fresh
+
+
+def _without_adapter(folder: Path, stack: ExitStack) -> Path:
+    """The same folder for transformers to see, which would load an adapter beside the weights by itself."""
+    if not (folder / "adapter_config.json").is_file():
+        return folder
+    view = Path(stack.enter_context(TemporaryDirectory(prefix="tiebreak-")))
+    for path in [folder / "config.json", *folder.glob("model*")]:
+        (view / path.name).symlink_to(path.resolve())
+    return view
+
+
+def _nf4(dtype: torch.dtype | None) -> Any:
+    import torch
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtraError("bitsandbytes", "llm", "quantisation to 4 bits")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype or torch.bfloat16,
+        llm_int8_skip_modules=["score", "classifier", "pooler", "head", "lm_head"],
+    )  # fmt: skip
+
+
+def _put_head(model: PreTrainedModel, head: Head, outputs: int, folder: Path, fresh: set[str]) -> None:
+    from tiebreak.judges.base.heads import TwoLayer, keep_precise, last, parts
+
+    name = last(model)
+    if head.kind == "two_layer":
+        layers = TwoLayer(_width(model), outputs, head.dropout).to(model.device)
+        stored = _stored(folder, f"{name}.", set(layers.state_dict()))
+        if stored:
+            layers.load_state_dict(stored)
+        setattr(model, name, layers)
+        fresh -= {found for found in fresh if found.startswith(f"{name}.")}
+        fresh |= set() if stored else {f"{name}.{key}" for key in layers.state_dict()}
+    keep_precise(model, parts(model, fresh))
+
+
+def _width(model: PreTrainedModel) -> int:
+    width: int = model.config.get_text_config().hidden_size
+    return width
+
+
+def _stored(folder: Path, prefix: str, names: set[str]) -> dict[str, torch.Tensor]:
+    """The tensors of a module out of the checkpoint; nothing where the checkpoint does not have every one of them."""
+    from safetensors import safe_open
+
+    found: dict[str, torch.Tensor] = {}
+    for path in weight_files(Located(Base(name=str(folder)), folder)):
+        with safe_open(path, framework="pt") as file:
+            found |= {
+                key.removeprefix(prefix): file.get_tensor(key)
+                for key in file.keys()  # noqa: SIM118 - safe_open is no mapping
+                if key.removeprefix(prefix) in names and key.startswith(prefix)
+            }
+    return found if found.keys() == names else {}

@@ -1,0 +1,79 @@
+"""The layers between the backbone and the logits, under the names that each family gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import nn
+
+from tiebreak.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LAST: Final = ("score", "classifier")
+"""Name of the layer that gives the logits: decoders say score, encoders classifier."""
+
+
+class TwoLayer(nn.Sequential):
+    """Dropout, half the width, dropout, GELU, logits; initialised as torch does (tascj's human_pref, LMSYS 2nd place).
+
+    A Sequential, so that its weights are called `score.1.*` and `score.4.*` as in checkpoints of that solution.
+
+    Args:
+        hidden: Width of the pooled state.
+        outputs: Number of logits.
+        dropout: Of both dropouts.
+    """
+
+    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__(
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden // 2),
+            nn.Dropout(dropout),
+            nn.GELU(),
+            nn.Linear(hidden // 2, outputs),
+        )
+
+
+def last(model: PreTrainedModel) -> str:
+    """Name of the attribute that holds the layer that gives the logits.
+
+    Raises:
+        DataError: The family names it otherwise.
+    """
+    for name in LAST:
+        if isinstance(getattr(model, name, None), nn.Module):
+            return name
+    raise DataError(
+        f"{type(model).__name__} has no classification layer under a known name",
+        expected=f"a model of AutoModelForSequenceClassification with {' or '.join(LAST)}",
+    )
+
+
+def parts(model: PreTrainedModel, fresh: set[str]) -> list[str]:
+    """Names of the modules that are trained and kept in full beside an adapter.
+
+    These are the modules on top of the backbone, and modules inside it that the pretrained checkpoint did not have
+    (BERT's pooler after masked-language pretraining).
+
+    Args:
+        model: The model.
+        fresh: Names of parameters that were initialised and not loaded.
+    """
+    own = {
+        name
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in module.parameters())
+    }
+    inside = {name.rsplit(".", 1)[0] for name in fresh if name.startswith(f"{model.base_model_prefix}.")}
+    return sorted(own | inside)
+
+
+def keep_precise(model: PreTrainedModel, names: list[str]) -> None:
+    """Hold the head in fp32: it is small, its learning rate is high, and logits are reported in fp32 anyway."""
+    for name in names:
+        module = model.get_submodule(name)
+        if all(parameter.is_floating_point() for parameter in module.parameters()):
+            module.to(torch.float32)
