@@ -32,7 +32,7 @@ demo: .venv/core  ## predictions for the sample votes, a quality table and a rep
 	$(BIN)/tiebreak demo -o out/demo
 
 test: lint  ## lint, types and all tests, offline
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-llm: .venv/ray  ## the slow integrations: real models, killed trainings, several workers, offline
 	$(BIN)/python -m pytest -m slow
