@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from tiebreak.judges.base import Base, Head
 from tiebreak.render import Template
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Block = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -34,9 +37,9 @@ class Lora(Part):
 
     r: Count = 16
     alpha: Positive = 32
-    dropout: Share = 0.0
-    targets: list[str] | Literal["all"] = "all"
-    layers: tuple[int, int] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Annotated[list[str], Field(min_length=1)] | Literal["all"] = "all"
+    layers: tuple[Block, Block] | None = None
     rslora: bool = False
 
 
@@ -46,7 +49,8 @@ class Optimiser(Part):
     Attributes:
         name: adamw; adamw_8bit and paged_adamw_8bit (bitsandbytes); kahan_adamw (bf16 weights, Kahan-summed).
         lr: Peak learning rate of the backbone or its adapters.
-        head_lr: Peak learning rate of the head; null: the same; "rule": lr = (alpha / r) x head_lr solved for head_lr.
+        head_lr: Peak learning rate of the head; null: the same; "rule": backbone rate = (alpha / r) x head rate, solved
+            for the head (the rule of the 16th place of LMSYS).
         betas: Of Adam.
         eps: Of Adam.
         weight_decay: Decoupled; never on biases and norms.
@@ -59,7 +63,7 @@ class Optimiser(Part):
     name: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "kahan_adamw"] = "adamw"
     lr: Positive = 1e-4
     head_lr: Positive | Literal["rule"] | None = None
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     eps: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
@@ -138,6 +142,7 @@ class Recipe(Part):
     Attributes:
         name: Name of the judge.
         about: One line for `tiebreak recipe ls`.
+        hardware: What it is meant to run on, for `tiebreak recipe ls`.
         judge: classifier reads both answers in one sequence; siamese reads each answer on its own.
         base: The pretrained model.
         head: The layer on top.
@@ -157,6 +162,7 @@ class Recipe(Part):
 
     name: str = "finetuned"
     about: str = ""
+    hardware: str = ""
     judge: Literal["classifier", "siamese"] = "classifier"
     base: Base
     head: Head = Head()
@@ -166,7 +172,7 @@ class Recipe(Part):
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     soft_capping: bool = True
     checkpointing: bool = False
-    freeze: Annotated[int, Field(ge=0)] = 0
+    freeze: Block = 0
     data: Data = Data()
     batches: Batches = Batches()
     loss: Loss = Loss()
@@ -177,3 +183,41 @@ class Recipe(Part):
     max_steps: Count | None = None
     strategy: Literal["ddp", "fsdp"] = "ddp"
     seed: int = 0
+
+    @property
+    def trained_dtype(self) -> Literal["float32", "bfloat16"]:
+        """Of weights that are trained in full; adapters and the head are float32 beside them."""
+        return "bfloat16" if self.optimiser.name == "kahan_adamw" else "float32"
+
+    @property
+    def head_lr(self) -> float:
+        """Peak learning rate of the head, with the rule applied."""
+        wanted = self.optimiser.head_lr
+        if wanted == "rule":
+            if self.lora is None:  # refused when a recipe is read
+                return self.optimiser.lr
+            return self.optimiser.lr * self.lora.r / self.lora.alpha
+        return self.optimiser.lr if wanted is None else wanted
+
+    @property
+    def sequences_per_row(self) -> int:
+        """How often a row of votes is rendered in one step: in each template, with its twin, one sequence an answer."""
+        if self.judge == "siamese":
+            return 2
+        return len(self.templates) * (2 if self.batches.twin else 1)
+
+
+def steps(recipe: Recipe, rows: int) -> int:
+    """Optimiser steps of one training on `rows` votes.
+
+    A pass over the rows has ceil(rows / batches.rows) steps: its last step sees what is left. Epochs may be a fraction.
+    """
+    total = math.ceil(round(recipe.epochs * math.ceil(rows / recipe.batches.rows), 6))
+    return max(1, total if recipe.max_steps is None else min(total, recipe.max_steps))
+
+
+def moments(value: float, total: int) -> int:
+    """Steps from "steps, or (below 1) a share of all steps": at least 1 of a positive share."""
+    if value >= 1 or value == 0:
+        return round(value)
+    return max(1, round(value * total))
