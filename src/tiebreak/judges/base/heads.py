@@ -52,28 +52,22 @@ def last(model: PreTrainedModel) -> str:
     )
 
 
-def parts(model: PreTrainedModel, fresh: set[str]) -> list[str]:
-    """Names of the modules that are trained and kept in full beside an adapter.
+def parts(model: PreTrainedModel) -> list[str]:
+    """Names of the modules between backbone and logits: they are trained and kept in full beside an adapter.
 
-    These are the modules on top of the backbone, and modules inside it that the pretrained checkpoint did not have
-    (BERT's pooler after masked-language pretraining).
-
-    Args:
-        model: The model.
-        fresh: Names of parameters that were initialised and not loaded.
+    BERT's pooler lies inside its backbone, yet it is part of the way from the pooled state to the logits.
     """
-    own = {
-        name
-        for name, module in model.named_children()
-        if name != model.base_model_prefix and any(True for _ in module.parameters())
-    }
-    inside = {name.rsplit(".", 1)[0] for name in fresh if name.startswith(f"{model.base_model_prefix}.")}
-    return sorted(own | inside)
+    prefix = model.base_model_prefix
+    found = [
+        name for name, module in model.named_children() if name != prefix and any(True for _ in module.parameters())
+    ]
+    inside = getattr(model, prefix)
+    if isinstance(getattr(inside, "pooler", None), nn.Module):
+        found.append(f"{prefix}.pooler")
+    return sorted(found)
 
 
-def keep_precise(model: PreTrainedModel, names: list[str]) -> None:
+def keep_precise(model: PreTrainedModel) -> None:
     """Hold the head in fp32: it is small, its learning rate is high, and logits are reported in fp32 anyway."""
-    for name in names:
-        module = model.get_submodule(name)
-        if all(parameter.is_floating_point() for parameter in module.parameters()):
-            module.to(torch.float32)
+    for name in parts(model):
+        model.get_submodule(name).to(torch.float32)

@@ -16,7 +16,10 @@ from tiebreak.judges.base.locate import resolve, weight_files
 from tiebreak.judges.base.names import Base, Head, Located
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
+    from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 SHAPES: Final = Path(__file__).parents[2] / "recipes" / "shapes"
@@ -120,13 +123,21 @@ def sequence_classifier(
         UsageError: The base is not there.
         DataError: The architecture has no sequence classifier, or the checkpoint is not one of this architecture.
     """
-    return load(base, head, outputs=outputs, dtype=dtype, quantize=quantize, soft_capping=soft_capping,
-                attention=attention, device=device, meta=meta)[0]  # fmt: skip
+    require()
+    from tiebreak.judges.base.heads import TwoLayer
+
+    def two_layer(hidden: int) -> TwoLayer:
+        return TwoLayer(hidden, outputs, head.dropout)
+
+    return load(
+        base, two_layer if head.kind == "two_layer" else None, outputs=outputs, dtype=dtype, quantize=quantize,
+        soft_capping=soft_capping, attention=attention, device=device, meta=meta,
+    )[0]  # fmt: skip
 
 
 def load(
     base: Base,
-    head: Head,
+    layer: Callable[[int], nn.Module] | None,
     *,
     outputs: int = 3,
     dtype: torch.dtype | None = None,
@@ -136,7 +147,22 @@ def load(
     device: Any = None,
     meta: bool = False,
 ) -> tuple[PreTrainedModel, set[str]]:
-    """As `sequence_classifier`, with the names of the parameters that were initialised and not loaded."""
+    """As `sequence_classifier`, for any last layer.
+
+    Args:
+        base: The pretrained model.
+        layer: Makes the last layer from the width of the pooled state; None leaves the one of the family.
+        outputs: As of `sequence_classifier`, like all that follow.
+        dtype: Of the backbone.
+        quantize: None or "nf4".
+        soft_capping: Of Gemma 2.
+        attention: Name of an attention function.
+        device: Where to load to.
+        meta: Shapes alone.
+
+    Returns:
+        The model, and the names of the parameters that were initialised and not loaded.
+    """
     settings = config(base)
     settings.num_labels = outputs
     if outputs == len(LABELS):
@@ -144,7 +170,7 @@ def load(
     if not soft_capping and hasattr(settings, "attn_logit_softcapping"):
         settings.attn_logit_softcapping = None
     if meta:
-        return _shapes_alone(settings, head, outputs, dtype, attention), set()
+        return _shapes_alone(settings, layer, dtype, attention), set()
     folder = checkpoint(resolve(base))
     weight_files(Located(base, folder))
     options: dict[str, Any] = {"dtype": dtype or "auto", "attn_implementation": attention}
@@ -153,8 +179,7 @@ def load(
     if quantize:
         options["quantization_config"] = _nf4(dtype)
     model, fresh = _from_pretrained(folder, settings, options)
-    _put_head(model, head, outputs, folder, fresh)
-    return model, fresh
+    return model, _complete_head(model, layer, folder, fresh)
 
 
 def _shape(name: str) -> dict[str, Any]:
@@ -167,19 +192,19 @@ def _shape(name: str) -> dict[str, Any]:
 
 
 def _shapes_alone(
-    settings: PretrainedConfig, head: Head, outputs: int, dtype: torch.dtype | None, attention: str
+    settings: PretrainedConfig, layer: Callable[[int], nn.Module] | None, dtype: torch.dtype | None, attention: str
 ) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from tiebreak.judges.base.heads import TwoLayer, last
+    from tiebreak.judges.base.heads import last
 
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(
             settings, dtype=dtype or torch.float32, attn_implementation=attention
         )
-        if head.kind == "two_layer":
-            setattr(model, last(model), TwoLayer(_width(model), outputs, head.dropout))
+        if layer is not None:
+            setattr(model, last(model), layer(_width(model)))
     return model
 
 
@@ -229,23 +254,28 @@ def _nf4(dtype: torch.dtype | None) -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype or torch.bfloat16,
-        llm_int8_skip_modules=["score", "classifier", "pooler", "head", "lm_head"],
+        llm_int8_skip_modules=["score", "classifier", "pooler", r".*\.pooler", "head", "lm_head"],
     )  # fmt: skip
 
 
-def _put_head(model: PreTrainedModel, head: Head, outputs: int, folder: Path, fresh: set[str]) -> None:
-    from tiebreak.judges.base.heads import TwoLayer, keep_precise, last, parts
+def _complete_head(
+    model: PreTrainedModel, layer: Callable[[int], nn.Module] | None, folder: Path, fresh: set[str]
+) -> set[str]:
+    """Put the last layer in its place, and read the head again in fp32: it was cast with the rest of the checkpoint."""
+    from tiebreak.judges.base.heads import keep_precise, last, parts
 
-    name = last(model)
-    if head.kind == "two_layer":
-        layers = TwoLayer(_width(model), outputs, head.dropout).to(model.device)
-        stored = _stored(folder, f"{name}.", set(layers.state_dict()))
-        if stored:
-            layers.load_state_dict(stored)
-        setattr(model, name, layers)
-        fresh -= {found for found in fresh if found.startswith(f"{name}.")}
-        fresh |= set() if stored else {f"{name}.{key}" for key in layers.state_dict()}
-    keep_precise(model, parts(model, fresh))
+    if layer is not None:
+        name = last(model)
+        setattr(model, name, layer(_width(model)).to(model.device))
+        fresh = {found for found in fresh if not found.startswith(f"{name}.")}
+        fresh |= {f"{name}.{key}" for key in getattr(model, name).state_dict()}
+    keep_precise(model)
+    for name in parts(model):
+        module = model.get_submodule(name)
+        if stored := _stored(folder, f"{name}.", module.state_dict()):
+            module.load_state_dict(stored)
+            fresh = {found for found in fresh if not found.startswith(f"{name}.")}
+    return fresh
 
 
 def _width(model: PreTrainedModel) -> int:
@@ -253,16 +283,14 @@ def _width(model: PreTrainedModel) -> int:
     return width
 
 
-def _stored(folder: Path, prefix: str, names: set[str]) -> dict[str, torch.Tensor]:
-    """The tensors of a module out of the checkpoint; nothing where the checkpoint does not have every one of them."""
+def _stored(folder: Path, prefix: str, shapes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a module out of the checkpoint; nothing where it does not have every one, of the right shape."""
     from safetensors import safe_open
 
     found: dict[str, torch.Tensor] = {}
     for path in weight_files(Located(Base(name=str(folder)), folder)):
         with safe_open(path, framework="pt") as file:
-            found |= {
-                key.removeprefix(prefix): file.get_tensor(key)
-                for key in file.keys()  # noqa: SIM118 - safe_open is no mapping
-                if key.removeprefix(prefix) in names and key.startswith(prefix)
-            }
-    return found if found.keys() == names else {}
+            names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 - safe_open is no mapping
+            found |= {key.removeprefix(prefix): file.get_tensor(key) for key in names}
+    fits = found.keys() == shapes.keys() and all(found[key].shape == shapes[key].shape for key in found)
+    return found if fits else {}
