@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from tiebreak.engine.packed import Packed
-from tiebreak.engine.segments import per_sequence
+from tiebreak.engine.varlen import Need, attend
 
 NAME: Final = "tiebreak_packed"
 
@@ -55,12 +55,14 @@ def packed_attention(
         )
         return result
     causal = kwargs.get("is_causal")
-    out = per_sequence(
-        query[0], key[0], value[0], packed,
+    need = Need(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         causal=bool(getattr(module, "is_causal", True) if causal is None else causal),
-        window=kwargs.get("sliding_window"), softcap=kwargs.get("softcap"), dropout=dropout,
-    )  # fmt: skip
+        window=kwargs.get("sliding_window"),
+        softcap=kwargs.get("softcap"),
+        dropout=dropout,
+    )
+    out = attend(query[0], key[0], value[0], packed, need)
     return out.unsqueeze(0), None
 
 
@@ -69,7 +71,7 @@ def install(backbone: nn.Module) -> None:
     AttentionInterface.register(NAME, packed_attention)
     AttentionMaskInterface.register(NAME, eager_mask)
     for module in backbone.modules():
-        config = getattr(module, "config", None)
+        config: Any = getattr(module, "config", None)
         if getattr(config, "_attn_implementation", NAME) != NAME:
             config._attn_implementation = NAME
 

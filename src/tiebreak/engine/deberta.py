@@ -77,7 +77,7 @@ def _forward(
 
 def _heads(module: Any, states: Tensor) -> Tensor:
     """(rows, heads x size) to (heads, rows, size)."""
-    return states.unflatten(-1, (module.num_attention_heads, -1)).transpose(0, 1)
+    return states.view(len(states), module.num_attention_heads, -1).transpose(0, 1)
 
 
 def _positions(module: Any, rel_embeddings: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -85,13 +85,11 @@ def _positions(module: Any, rel_embeddings: Tensor | None) -> tuple[Tensor | Non
     if not module.relative_attention or rel_embeddings is None:
         return None, None
     table = module.pos_dropout(rel_embeddings)[: 2 * module.pos_ebd_size]
-    to_key, to_query = (
-        (module.key_proj, module.query_proj) if module.share_att_key
-        else (getattr(module, "pos_key_proj", None), getattr(module, "pos_query_proj", None))
-    )  # fmt: skip
+    own = "" if module.share_att_key else "pos_"
+    to_key, to_query = (getattr(module, f"{own}{name}_proj", None) for name in ("key", "query"))
     return (
-        _heads(module, to_key(table)) if "c2p" in module.pos_att_type else None,
-        _heads(module, to_query(table)) if "p2c" in module.pos_att_type else None,
+        _heads(module, to_key(table)) if to_key is not None and "c2p" in module.pos_att_type else None,
+        _heads(module, to_query(table)) if to_query is not None and "p2c" in module.pos_att_type else None,
     )
 
 

@@ -1,19 +1,33 @@
-"""Rows in, logits out: micro-batches without padding, packed one ahead of the computation."""
+"""Rows in, logits out: micro-batches without padding, packed ahead of the computation."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tiebreak.engine import fast, machine, memory, prefix, varlen
 from tiebreak.engine.batches import microbatches
+from tiebreak.engine.flow import Ahead, Collector, Job, drive
 from tiebreak.engine.options import Options
 from tiebreak.engine.packed import Packed, Ragged, pack
+from tiebreak.engine.pipeline import Pipeline
 from tiebreak.engine.pooled import Pooled
+from tiebreak.engine.prefix import Unit
+from tiebreak.engine.ranks import Relay
+from tiebreak.errors import UsageError
+
+MAX_TOKENS: Final = {"cpu": 4096, "cuda": 16384}
+"""Tokens of a micro-batch when nobody chose: enough to keep the device busy, halved when memory is short."""
+
+
+def _nothing(count: int) -> None:
+    """No one watches the progress."""
 
 
 class Engine:
@@ -21,47 +35,191 @@ class Engine:
 
     Args:
         model: A sequence classifier of transformers, `peft`-wrapped or not, or a `Pooled`. The engine takes it over:
-            moves it to the device, changes its precision, puts it in evaluation mode.
+            moves it to the devices, changes its precision, puts it in evaluation mode.
         options: How to run.
+
+    Attributes:
+        report: How the last call ran: devices, precision, attention, tokens (computed, given, saved by shared
+            prefixes), micro-batches, seconds, halvings of the budget, fallbacks.
+
+    Raises:
+        UsageError: A device or a precision is not to be had here, or the family cannot be packed.
     """
 
     def __init__(self, model: Any, options: Options | None = None) -> None:
         self.options = options or Options()
         self.pooled = (model if isinstance(model, Pooled) else Pooled.split(model)).eval()
+        self.devices = machine.devices(self.options.devices, machine.size(self.pooled))
+        self.precision = machine.precision(self.options.precision, self.devices)
+        self.max_tokens = self.options.max_tokens or MAX_TOKENS.get(self.devices[0].type, MAX_TOKENS["cpu"])
+        self.halvings = 0
+        self.fallbacks: list[str] = []
         self.report: dict[str, Any] = {}
+        self._pipeline: Pipeline | None = None
+        self._relay: Relay | None = None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Precision first, then places: what moves is already small."""
+        if machine.is_quantised(self.pooled):
+            self.precision = "as loaded"
+        elif self.precision in machine.DTYPES:
+            machine.cast(self.pooled.backbone, machine.DTYPES[self.precision])
+        if self.options.devices == machine.RANKS:
+            self._relay = Relay(self.pooled, self.devices[0])
+        elif len(self.devices) > 1:
+            self._pipeline = Pipeline(self.pooled, self.devices)
+        else:
+            self.pooled.to(self.devices[0])
+            self.fallbacks += fast.speed_up(self.pooled, self.precision, self.devices[0])
+
+    @property
+    def workers(self) -> int:
+        """Micro-batches computed side by side: one a stage, or one a stream of a CPU."""
+        if self._pipeline is not None:
+            return len(self.devices)
+        return self.options.streams if self.devices[0].type == "cpu" and self._relay is None else 1
 
     def logits(
-        self, sequences: Ragged, *, pairs: np.ndarray | None = None, advance: Callable[[int], None] = lambda n: None
+        self, sequences: Ragged, *, pairs: np.ndarray | None = None, advance: Callable[[int], None] = _nothing
     ) -> np.ndarray:
-        """Logits of each sequence.
+        """Logits of each sequence. A row's answer does not depend on what it is computed with.
 
         Args:
             sequences: Token ids.
             pairs: (m, 2) indices of sequences that may begin alike; the common prefix of two is computed once.
-            advance: Called with the number of sequences just finished.
+            advance: Called with the number of sequences just finished, from any thread, never from two at once.
 
         Returns:
             float32 (n, outputs), in the order of the sequences.
-        """
-        return self._run(sequences, self.pooled.forward, advance)
 
-    def embeddings(self, sequences: Ragged, *, advance: Callable[[int], None] = lambda n: None) -> np.ndarray:
-        """Pooled states before the head, float32 (n, hidden), in the order of the sequences."""
-        return self._run(sequences, self.pooled.embed, advance)
+        Raises:
+            UsageError: A token is not one of the model's, a sequence is empty or too long for it, or a logit is not
+                finite in this precision.
+            ResourceError: Memory is not enough for one sequence.
+        """
+        units = prefix.units(sequences, pairs if self.options.share_prefix and self.pooled.causal else None)
+        return self._run(sequences, units, self.pooled.forward, advance)
+
+    def embeddings(self, sequences: Ragged, *, advance: Callable[[int], None] = _nothing) -> np.ndarray:
+        """Pooled states before the head, float32 (n, hidden), in the order of the sequences; raises as `logits`."""
+        return self._run(sequences, prefix.units(sequences, None), self.pooled.embed, advance)
 
     def _run(
-        self, sequences: Ragged, compute: Callable[[Packed], Tensor], advance: Callable[[int], None]
+        self, sequences: Ragged, units: list[Unit], compute: Callable[[Packed], Tensor], advance: Callable[[int], None]
     ) -> np.ndarray:
-        started = time.perf_counter()
-        lengths = np.array([len(sequences[i]) for i in range(len(sequences))])
-        out: np.ndarray | None = None
-        with torch.inference_mode():
-            for batch in microbatches(lengths, self.options.max_tokens or 4096, window=self.options.window):
-                rows = compute(pack([sequences[int(i)] for i in batch])).float().numpy()
-                if out is None:
-                    out = np.empty((len(sequences), rows.shape[1]), dtype=np.float32)
-                out[batch] = rows
-                advance(len(batch))
-        self.report = {"tokens": int(lengths.sum()), "seconds": time.perf_counter() - started}
-        assert out is not None  # noqa: S101
-        return out
+        started, before = time.perf_counter(), self.halvings
+        self._check(sequences)
+        collected = Collector(len(sequences), advance)
+        threads = torch.get_num_threads()
+        batches = 0
+        try:
+            if self.workers > 1 and self.devices[0].type == "cpu":
+                torch.set_num_threads(max(1, threads // self.workers))
+            todo = units
+            while todo:
+                todo, done = self._attempt(sequences, todo, compute, collected)
+                batches += done
+            collected.finish()
+        finally:
+            torch.set_num_threads(threads)
+        rows = collected.rows() if len(sequences) else self._no_rows(compute)
+        rows = rows if self._relay is None else self._relay.share(rows)
+        self._report(units, batches, self.halvings - before, time.perf_counter() - started)
+        self._check_finite(rows)
+        return rows
+
+    def _attempt(
+        self, sequences: Ragged, todo: list[Unit], compute: Callable[[Packed], Tensor], collected: Collector
+    ) -> tuple[list[Unit], int]:
+        """Compute what fits; gives what is left after memory ran out, and how many micro-batches were done."""
+        plan = microbatches(np.array([unit.tokens for unit in todo]), self.max_tokens, window=self.options.window)
+        finished: list[Job] = []
+        jobs = Ahead(self._pack(sequences, [todo[int(i)] for i in batch]) for batch in plan)
+
+        def work(job: Job) -> None:
+            with torch.inference_mode(), self._turn():
+                rows = compute(job.packed.to(self.devices[0], non_blocking=True))
+                collected.add(job.members, rows)
+            finished.append(job)
+
+        try:
+            failed = drive(jobs, work, self.workers)
+        finally:
+            jobs.close()
+        if failed is None:
+            return [], len(finished)
+        done = {unit.members[0] for job in finished for unit in job.units}
+        left = [unit for unit in todo if unit.members[0] not in done]
+        return self._smaller(sequences, left, failed), len(finished)
+
+    def _pack(self, sequences: Ragged, units: list[Unit]) -> Job:
+        members = [sequences[i] for unit in units for i in unit.members]
+        packed = pack(members, reuse=[tokens for unit in units for tokens in unit.reuse])
+        return Job(units, packed.pinned() if self.devices[0].type == "cuda" else packed)
+
+    def _turn(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._pipeline is None else self._pipeline.turn()
+
+    def _smaller(self, sequences: Ragged, left: list[Unit], failed: Job) -> list[Unit]:
+        """What to try next, after `failed` ran out of memory."""
+        memory.release()
+        tokens = failed.packed.tokens
+        unit = failed.units[0]
+        if self._relay is not None or (len(failed.units) == 1 and len(unit.members) == 1):
+            raise memory.too_small(tokens, ", ".join(map(str, self.devices)))
+        self.halvings += 1
+        self.max_tokens = max(1, min(self.max_tokens, tokens) // 2)
+        if len(failed.units) == 1:
+            left = [other for other in left if other is not unit] + prefix.singles(sequences, unit.members)
+        return left
+
+    def _check(self, sequences: Ragged) -> None:
+        """A wrong token or position would be an error without words on a GPU, or no error at all."""
+        vocabulary, furthest = self.pooled.vocabulary, self.pooled.max_positions
+        for i in range(len(sequences)):
+            row = np.asarray(sequences[i])
+            if not len(row):
+                raise UsageError(f"sequence {i} has no tokens", expected="at least one token a sequence")
+            if row.min() < 0 or row.max() >= vocabulary:
+                raise UsageError(
+                    f"sequence {i} has token {row.max() if row.max() >= vocabulary else row.min()}",
+                    expected=f"tokens 0 .. {vocabulary - 1}: the tokenizer is not this model's",
+                )
+            if furthest is not None and len(row) > furthest:
+                raise UsageError(
+                    f"sequence {i} has {len(row)} tokens", expected=f"at most {furthest}, the positions of this model",
+                    mend=f"--max-length {furthest}",
+                )  # fmt: skip
+
+    def _check_finite(self, rows: np.ndarray) -> None:
+        wrong = ~np.isfinite(rows).all(axis=1)
+        if wrong.any():
+            raise UsageError(
+                f"{wrong.sum()} of {len(rows)} sequences have logits that are not finite in {self.precision}"
+                f" (the first is sequence {int(np.argmax(wrong))})",
+                expected="finite logits", mend="--precision bf16 or fp32",
+            )  # fmt: skip
+
+    def _no_rows(self, compute: Callable[[Packed], Tensor]) -> np.ndarray:
+        with torch.inference_mode(), self._turn():
+            width = compute(pack([np.zeros(1, dtype=np.int64)], self.devices[0])).shape[1]
+        return np.empty((0, width), dtype=np.float32)
+
+    def _report(self, units: list[Unit], batches: int, halvings: int, seconds: float) -> None:
+        computed, saved = sum(unit.tokens for unit in units), sum(unit.shared for unit in units)
+        self.report = {
+            "devices": [str(device) for device in self.devices],
+            "stages": None if self._pipeline is None else self._pipeline.bounds,
+            "precision": self.precision,
+            "attention": varlen.names(self.pooled, self.devices[0]),
+            "sequences": sum(len(unit.members) for unit in units),
+            "tokens": computed + saved,
+            "tokens_computed": computed,
+            "tokens_shared": saved,
+            "micro_batches": batches,
+            "max_tokens": self.max_tokens,
+            "halvings": halvings,
+            "fallbacks": list(self.fallbacks),
+            "seconds": seconds,
+        }

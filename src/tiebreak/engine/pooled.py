@@ -59,6 +59,19 @@ class Pooled(nn.Module):
         flags = [bool(module.is_causal) for module in self.backbone.modules() if hasattr(module, "is_causal")]
         return bool(flags) and all(flags)
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows."""
+        table: nn.Embedding = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        return table.num_embeddings
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence that has positions; None where positions are relative and have no end."""
+        embeddings = getattr(self.backbone, "embeddings", None)
+        table = getattr(embeddings, "position_embeddings", None)
+        return table.num_embeddings if isinstance(table, nn.Embedding) else None
+
     def hidden(self, packed: Packed) -> Tensor:
         """Last hidden states (T, hidden) of all tokens."""
         if deberta.is_deberta(self.backbone):
@@ -77,7 +90,7 @@ class Pooled(nn.Module):
     def embed(self, packed: Packed) -> Tensor:
         """Pooled states (n, hidden), before the head."""
         states = self.hidden(packed)
-        bounds = packed.cu_seqlens.to(states.device, torch.int64)
+        bounds = packed.cu_seqlens.to(states.device, torch.int64, non_blocking=True)
         if self.pooling == "last":
             return states[bounds[1:] - 1]
         if self.pooling == "first":
