@@ -33,7 +33,7 @@ def comparison_table(length: int) -> pl.DataFrame:
         ([long], [long], [long + _HOSTILE]),
         (["One?", "Two?", None], ["1", None, "3"], ["I", "II", ""]),
         (["First?", long, "Third?"], [mid, "b", "c"], ["x", long, "z"]),
-        ([f"Question {i}?" for i in range(12)], [mid] * 12, [f"Answer {i}." for i in range(11)] + [long]),
+        ([f"Question {i}?" for i in range(12)], [mid] * 12, [*(f"Answer {i}." for i in range(11)), long]),
         (["?"] * (length // 4 + 2), ["a"] * (length // 4 + 2), [None] * (length // 4 + 2)),
     ]
     columns = dict(zip(comparisons.TEXTS, map(list, zip(*rows, strict=True)), strict=True))

@@ -28,6 +28,7 @@ class Frame:
         self._template = template
         self._tokenizer = tokenizer
         self._snips: dict[int, np.ndarray] = {}
+        self._marks: dict[str, list[np.ndarray]] = {}
         before, after = self._surroundings()
         self.before = before
         self.after = after
@@ -37,9 +38,12 @@ class Frame:
     def marks(self, kind: str, turns: int) -> list[np.ndarray]:
         """What stands before the texts of a kind (prompt, answer_a, answer_b), for the turns 1 ... turns."""
         mark: str = getattr(self._template.marks, kind)
-        if "{turn}" not in mark:
-            return [self._ids(mark)] * turns
-        return [self._ids(mark.replace("{turn}", str(turn + 1))) for turn in range(turns)]
+        known = self._marks.setdefault(kind, [])
+        if len(known) < turns:
+            wanted = [mark.replace("{turn}", str(turn + 1)) for turn in range(len(known), turns)]
+            ids = dict.fromkeys(wanted)
+            known += [self._ids(text) for text in ids] * (len(wanted) if len(ids) == 1 else 1)
+        return known[:turns]
 
     def missing(self) -> np.ndarray:
         """What stands instead of a null."""
@@ -86,7 +90,7 @@ class Frame:
                 )
             except TemplateError:
                 continue
-            if text.count(PLACE) == 1 and instruction in text:
+            if text.count(PLACE) == 1 and instruction.strip() in text:
                 return text
         raise UsageError(
             "the tokenizer's chat template does not take a message of a user as it is",

@@ -100,8 +100,8 @@ class Renderer:
     def fingerprint(self) -> str:
         """A sha256 of the template and of the ids that fixed comparisons get: what a bundle records.
 
-        The comparisons hold every kind of text, and are rendered at the template's own length and at short ones, so that
-        every branch of its policy is taken. Another template, vocabulary, normaliser or chat template, or another
+        The comparisons hold every kind of text, and are rendered at the template's own length and at short ones, so
+        that every branch of its policy is taken. Another template, vocabulary, normaliser or chat template, or another
         version of either library that splits a text otherwise, gives another fingerprint.
         """
         digest = hashlib.sha256(json.dumps(self.template.model_dump(mode="json"), sort_keys=True).encode())
@@ -186,4 +186,4 @@ def _rendered(parts: list[Assembled], names: Sequence[str]) -> Rendered:
     kept = np.concatenate([np.zeros((kinds, 0), dtype=np.int64), *(part.kept for part in parts)], axis=1)
     columns = dict(zip(names, (side[kind] for kind in range(kinds) for side in (tokens, kept)), strict=True))
     sequences = Sequences.concat(part.sequences for part in parts)
-    return Rendered(sequences, pl.DataFrame(columns), (kept < tokens).any(axis=0))
+    return Rendered(sequences, pl.DataFrame(columns), np.asarray((kept < tokens).any(axis=0)))

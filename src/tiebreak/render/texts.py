@@ -14,12 +14,14 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from tiebreak.errors import TiebreakError, UsageError
+
+if TYPE_CHECKING:  # a recipe names templates without the extra that brings tokenizers
+    from tokenizers import Tokenizer
 
 BATCH_CHARS: Final = 4_000_000
 """Characters tokenised at once: bounds what the tokenizer's own objects hold (some 100 bytes a token)."""
@@ -59,8 +61,7 @@ class Texts:
                 mend="AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
             )
         self.forbidden = forbidden_ids(tokenizer)
-        model = _disarmed(backend, self.forbidden)
-        self._plain = Tokenizer(model)
+        self._plain = type(backend)(_disarmed(backend, self.forbidden))
         for part in ("normalizer", "pre_tokenizer"):
             if (value := getattr(backend, part)) is not None:
                 setattr(self._plain, part, value)
@@ -98,16 +99,19 @@ class Texts:
 def forbidden_ids(tokenizer: Any) -> frozenset[int]:
     """The ids that user text must never yield: special tokens and added tokens.
 
-    Two kinds are left out. The unknown token, which says that the vocabulary has no way to write a character. And added
-    tokens that are blanks only (Gemma's runs of newlines and spaces): they are how such a model reads blank lines and
-    indented code, and nothing can be imitated with them.
+    Two kinds are left out. The model's own token for what its vocabulary cannot write: any rare character yields it, so
+    nothing can be imitated with it. And added tokens that are blanks only (Gemma's runs of newlines and spaces):
+    they are how such a model reads blank lines and indented code.
     """
+    backend = tokenizer.backend_tokenizer
     added = {
         i: token.content
-        for i, token in tokenizer.backend_tokenizer.get_added_tokens_decoder().items()
+        for i, token in backend.get_added_tokens_decoder().items()
         if token.content.replace("▁", " ").strip()
     }
-    return frozenset({*added, *tokenizer.all_special_ids} - {tokenizer.unk_token_id})
+    unknown = getattr(backend.model, "unk_token", None)
+    unwritable = {getattr(backend.model, "unk_id", None), None if unknown is None else backend.token_to_id(unknown)}
+    return frozenset({*added, *tokenizer.all_special_ids} - unwritable)
 
 
 def _batches(texts: list[str]) -> Iterator[list[str]]:
@@ -138,16 +142,15 @@ def _disarmed(backend: Tokenizer, forbidden: frozenset[int]) -> Any:
     the piece, the best path of a Unigram, the longest match of WordPiece do not depend on what stands around. So it
     is enough to ask the model about every forbidden piece; most models make none of them and are shared as they are.
     """
-    pieces = {i: backend.id_to_token(i) for i in forbidden}
-    makes = {
-        piece for i, piece in pieces.items() if piece and any(token.id == i for token in backend.model.tokenize(piece))
-    }
+    model = backend.model
+    pieces = {i: model.id_to_token(i) for i in forbidden}  # null where only the list of added tokens knows the id
+    makes = {piece for i, piece in pieces.items() if piece and any(token.id == i for token in model.tokenize(piece))}
     if not makes:
-        return backend.model
+        return model
     whole = json.loads(backend.to_str())
     whole |= {"model": _renamed(whole["model"], makes)}
     whole |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-    return Tokenizer.from_str(json.dumps(whole)).model
+    return type(backend).from_str(json.dumps(whole)).model
 
 
 def _renamed(model: dict[str, Any], pieces: set[str]) -> dict[str, Any]:

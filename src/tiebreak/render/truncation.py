@@ -8,8 +8,8 @@ within the budget; none looks at another row; what a prompt keeps never depends 
   at its end. In the layout `conversations` the two answers of that round share what is left alike.
 - `left`: the same from the end: the last rounds are read, and cut at their beginning.
 - `middle`: one length for all texts of the row: what is longer gives up its middle.
-- `fair`: the prompt gives way to a share of the budget (no more than need be), then the longer answer to the length of the
-  other, then both (LMSYS 1st place). Within prompt and answers the longest turn gives way first. Cut at the end.
+- `fair`: the prompt gives way to a share of the budget (no more than need be), then the longer answer to the length of
+  the other, then both (LMSYS 1st place). Within prompt and answers the longest turn gives way first. Cut at the end.
 - `rounds`: whole rounds; the last is cut, 20 % prompt, 40 % A, 40 % B, or left out where under 80 tokens remain
   (LMSYS 4th place). A text that needs less than its share leaves the rest to the others.
 - `proportional`: every text keeps the same share of its length, but at least 100 tokens; both of its ends stay, the cut
