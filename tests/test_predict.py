@@ -14,6 +14,7 @@ from polars.testing import assert_frame_equal
 from tiebreak import predict, predictions
 from tiebreak.errors import DataError, UsageError
 from tiebreak.predict import submission
+from tiebreak.predict.progress import Progress
 from tiebreak.predict.run import ahead, chunks
 
 ROWS = 25
@@ -77,7 +78,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(stop_after, votes, lengt
             raise Stopped
 
     with pytest.raises(Stopped):
-        run(frame, length_judge, tmp_path / "p.parquet", advance=stop)
+        run(frame, length_judge, tmp_path / "p.parquet", progress=Progress(advance=stop))
     assert not (tmp_path / "p.parquet").exists()
     length_judge.judged = 0
     again = run(frame, length_judge, tmp_path / "p.parquet", resume=True)
@@ -92,7 +93,7 @@ def interrupted(frame, judge, output: Path) -> Path:  # type: ignore[no-untyped-
         raise Stopped
 
     with pytest.raises(Stopped):
-        run(frame, judge, output, advance=stop)
+        run(frame, judge, output, progress=Progress(advance=stop))
     return output.with_name(output.name + ".parts")
 
 
@@ -132,12 +133,12 @@ def test_a_fault_of_the_input_leaves_nothing_in_the_way(votes, length_judge, tmp
 def test_the_identity_follows_input_judge_and_settings(length_judge, tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "x").write_text("1")
     (tmp_path / "y").write_text("2")
-    base = predict.identity([tmp_path / "x"], length_judge, limit=None)
-    assert base == predict.identity([tmp_path / "x"], length_judge, limit=None)
-    assert base != predict.identity([tmp_path / "y"], length_judge, limit=None)
-    assert base != predict.identity([tmp_path / "x"], length_judge, limit=3)
+    base = predict.identity([tmp_path / "x"], length_judge.manifest, limit=None)
+    assert base == predict.identity([tmp_path / "x"], length_judge.manifest, limit=None)
+    assert base != predict.identity([tmp_path / "y"], length_judge.manifest, limit=None)
+    assert base != predict.identity([tmp_path / "x"], length_judge.manifest, limit=3)
     length_judge.manifest = length_judge.manifest.model_copy(update={"name": "other"})
-    assert base != predict.identity([tmp_path / "x"], length_judge, limit=None)
+    assert base != predict.identity([tmp_path / "x"], length_judge.manifest, limit=None)
 
 
 def test_no_comparisons_give_an_empty_table(votes, length_judge, tmp_path) -> None:  # type: ignore[no-untyped-def]

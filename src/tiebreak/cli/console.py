@@ -21,6 +21,11 @@ def be_quiet(quiet: bool) -> None:
     _Settings.quiet = quiet
 
 
+def is_quiet() -> bool:
+    """Whether `--quiet` was given."""
+    return _Settings.quiet
+
+
 def say(text: str) -> None:
     """One message to stderr, whatever `--quiet` says: for errors and warnings."""
     # A terminal must not be steered by control characters out of somebody's file.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from tiebreak.errors import UsageError
+
+if TYPE_CHECKING:
+    from tiebreak.judges import Runtime
 
 Judge = Annotated[
     Path | None,
@@ -26,6 +30,67 @@ Map = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="OURS=THEIRS", help="Column mapping, repeatable, for example prompt=question."),
 ]
+
+TUNED: Final = "Fine-tuned judges"
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        min=16, rich_help_panel=TUNED, show_default=False,
+        help="Tokens of one comparison at most; longer ones are cut, and counted. [default: as trained]",
+    ),
+]  # fmt: skip
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=64, rich_help_panel=TUNED, show_default=False,
+        help="Tokens computed at a time: memory against speed. [default: to suit the device]",
+    ),
+]  # fmt: skip
+Precision = Annotated[str, typer.Option(rich_help_panel=TUNED, help="auto, fp32, bf16, fp16 or int8.")]
+Devices = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=TUNED, help="auto, cpu, cuda, or a list that the layers are split over: cuda:0,cuda:1."
+    ),
+]
+Swap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="POLICY", rich_help_panel=TUNED, show_default=False,
+        help="Orders judged: both, none, or uncertain=0.4 (both for that share, nearest to a toss-up). "
+        "[default: the judge's own]",
+    ),
+]  # fmt: skip
+Base = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH", rich_help_panel=TUNED, show_default=False,
+        help="Where the base model lies here, if not where it was at training.",
+    ),
+]  # fmt: skip
+PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16", "int8")
+
+
+def runtime(
+    max_length: int | None, max_tokens: int | None, precision: str, devices: str, swap: str | None, base: str | None
+) -> Runtime:
+    """The choices of a fine-tuned judge, each checked as far as the command line goes.
+
+    Raises:
+        UsageError: A choice is none of those that there are.
+    """
+    from tiebreak.judges import Runtime
+
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision!r}", expected=f"one of {', '.join(PRECISIONS)}")
+    if not re.fullmatch(r"auto|cuda|cpu(,cpu)*|cuda:\d+(,cuda:\d+)*", devices):
+        raise UsageError(
+            f"--devices {devices!r}", expected="auto, cpu, cuda, or a list such as cuda:0,cuda:1 or cpu,cpu"
+        )
+    share = re.fullmatch(r"uncertain=(\d*\.?\d+)", swap or "uncertain=1")
+    if swap not in {"both", "none"} and not (share and 0 <= float(share[1]) <= 1):
+        raise UsageError(f"--swap {swap!r}", expected="both, none, or uncertain=SHARE with a share from 0 to 1")
+    return Runtime(max_length, max_tokens, precision, devices, swap, base)
 
 
 def parse_map(pairs: list[str] | None) -> dict[str, str]:

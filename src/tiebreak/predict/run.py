@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import polars as pl
 
 import tiebreak
 from tiebreak import storage
+from tiebreak.bundle import Manifest
 from tiebreak.errors import DataError
 from tiebreak.judges import Judge
 from tiebreak.predict import write
 from tiebreak.predict.parts import Parts
+from tiebreak.predict.progress import SILENT, Progress, tokens
 
 CHUNK_ROWS: Final = 4096
-"""Rows judged at a time: enough to keep every core busy, few enough that a stop loses a second of work."""
+"""Rows judged at a time by a quick judge: enough for every core, few enough that a stop loses a second of work."""
 
 T = TypeVar("T")
 
@@ -32,17 +34,33 @@ class Run:
     Attributes:
         rows: Predictions written.
         reused: Of these, the rows taken over from an interrupted run.
+        truncated: Rows in which text was cut.
+        tokens: Tokens of all texts, from a judge that counts them, else 0.
+        kept: Of these, the tokens that the judge saw.
+        retried: Chunks that a second worker had to do because the first one died.
     """
 
     rows: int
     reused: int
+    truncated: int = 0
+    tokens: int = 0
+    kept: int = 0
+    retried: int = 0
+
+    @classmethod
+    def of(cls, table: pl.DataFrame, *, reused: int, retried: int = 0) -> Self:
+        """What the finished table says about the run."""
+        return cls(
+            rows=table.height, reused=reused, truncated=int(table["truncated"].sum()),
+            tokens=tokens(table, "tokens"), kept=tokens(table, "kept"), retried=retried,
+        )  # fmt: skip
 
 
-def identity(inputs: Iterable[Path], judge: Judge, **settings: Any) -> str:
+def identity(inputs: Iterable[Path], judge: Manifest, **settings: Any) -> str:
     """Fingerprint of everything that decides the output: bytes of the inputs, judge, settings, version."""
     document = {
         "inputs": [storage.sha256(path) for path in inputs],
-        "judge": judge.manifest.model_dump(mode="json"),
+        "judge": judge.model_dump(mode="json"),
         "settings": settings,
         "version": tiebreak.__version__,
     }
@@ -59,9 +77,9 @@ def predict_file(
     resume: bool = False,
     sample: Path | None = None,
     chunk_rows: int = CHUNK_ROWS,
-    advance: Callable[[int], None] = lambda rows: None,
+    progress: Progress = SILENT,
 ) -> Run:
-    """Judge a stream of comparison tables and write the predictions, in order, to one file.
+    """Judge a stream of comparison tables in this process and write the predictions, in order, to one file.
 
     Args:
         tables: Validated tables; their sizes do not matter.
@@ -72,31 +90,59 @@ def predict_file(
         resume: Go on with an interrupted run.
         sample: A sample submission to hold a Kaggle submission against.
         chunk_rows: Rows judged and stored at a time.
-        advance: Called with the number of rows after each chunk.
+        progress: Hears of every finished chunk.
 
     Raises:
-        UsageError: An interrupted run is in the way, or is another run's.
+        UsageError: An interrupted run is in the way, is another run's, or is being worked on.
         DataError: A Kaggle submission would not be valid.
         ResourceError: The disk is full or the place cannot be written.
     """
-    parts = Parts.begin(output, identity, resume=resume)
-    count = rows = reused = 0
-    try:
-        for number, chunk in enumerate(ahead(chunks(tables, chunk_rows))):
-            if parts.finished(number, chunk["id"]):
-                reused += chunk.height
-            else:
-                parts.store(number, judge.predict(chunk))
-            count, rows = number + 1, rows + chunk.height
-            advance(chunk.height)
-    except DataError:
-        # The input itself is at fault: mended, it is another input, and these parts could never be used.
-        parts.discard()
-        raise
+    with Parts.begin(output, identity, resume=resume, chunk_rows=chunk_rows) as parts:
+        source = Source(tables)
+        count = reused = 0
+        try:
+            for number, chunk in enumerate(ahead(chunks(source, chunk_rows))):
+                kept = parts.finished(number, chunk["id"])
+                table = judge.predict(chunk) if kept is None else kept
+                if kept is None:
+                    parts.store(number, table)
+                else:
+                    reused += chunk.height
+                count = number + 1
+                progress.chunk(table, judged=kept is None)
+        except DataError:
+            if source.at_fault:
+                parts.discard()
+            raise
+        return finish(parts, count, output, form, sample, reused=reused)
+
+
+class Source:
+    """The tables of the input, which remembers whether it was the input that failed.
+
+    A mended input is another input, and parts of the faulty one could never be used. Of any other fault parts are kept.
+    """
+
+    def __init__(self, tables: Iterable[pl.DataFrame]) -> None:
+        self.tables = tables
+        self.at_fault = False
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        try:
+            yield from self.tables
+        except DataError:
+            self.at_fault = True
+            raise
+
+
+def finish(
+    parts: Parts, count: int, output: Path, form: str, sample: Path | None, *, reused: int, retried: int = 0
+) -> Run:
+    """Turn the parts into the output."""
     table = parts.collect(count)
     write.write(table, output, form, sample)
     parts.discard()
-    return Run(rows=rows, reused=reused)
+    return Run.of(table, reused=reused, retried=retried)
 
 
 def predict_stream(
@@ -105,7 +151,7 @@ def predict_stream(
     *,
     form: str,
     chunk_rows: int = CHUNK_ROWS,
-    advance: Callable[[int], None] = lambda rows: None,
+    progress: Progress = SILENT,
 ) -> Iterator[str]:
     """Judge a stream of comparison tables and give the predictions as text, piece by piece, for a pipe.
 
@@ -113,8 +159,9 @@ def predict_stream(
         UsageError: The format is parquet.
     """
     for number, chunk in enumerate(ahead(chunks(tables, chunk_rows))):
-        yield write.text(judge.predict(chunk), form, header=number == 0)
-        advance(chunk.height)
+        table = judge.predict(chunk)
+        yield write.text(table, form, header=number == 0)
+        progress.chunk(table)
 
 
 def chunks(tables: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
