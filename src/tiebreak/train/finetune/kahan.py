@@ -20,12 +20,11 @@ CHUNK: Final = 1 << 22
 class KahanAdamW(torch.optim.Optimizer):
     """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101) for bf16 weights, with Kahan summation.
 
-    bf16 keeps 8 bits, so a weight cannot take an update below about 1/512 of itself: fine-tuning at a rate of 1e-6 stands
-    still. Here what rounding drops is kept in a second bf16 number and added to the next update (Zamirai et al. 2020,
-    arXiv 2010.06192; torchdistx's AnyPrecisionAdamW and optimi go the same way). The arithmetic of a step is float32;
-    stored are weight, remainder, first and second moment: 8 bytes a weight, or 10 with a slow second moment, against 16
-    of float32 AdamW (all with gradients left out of the count but for its own 4). Parameters of other types take the
-    plain update with moments of their own type.
+    bf16 keeps 8 bits, so a weight cannot take an update below about 1/512 of itself: fine-tuning at a rate of 1e-6
+    stands still. Here what rounding drops is kept in a second bf16 number and added to the next update (Zamirai et al.
+    2020, arXiv 2010.06192; AnyPrecisionAdamW of torchdistx and optimi go the same way). The arithmetic of a step is
+    float32; what is kept of a weight is itself, the remainder and the two moments, 8 bytes (10 with a slow second
+    moment) where float32 AdamW keeps 12. Parameters of other types take the plain update with moments of their type.
 
     The second moment is bf16 where it forgets at least `COARSEST_DECAY` of itself a step (betas[1] = .99), else float32
     (.999): a bf16 one could not fall.
@@ -51,7 +50,7 @@ class KahanAdamW(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient."""
         loss = None
         if closure is not None:

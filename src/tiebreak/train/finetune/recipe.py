@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -198,26 +197,3 @@ class Recipe(Part):
                 return self.optimiser.lr
             return self.optimiser.lr * self.lora.r / self.lora.alpha
         return self.optimiser.lr if wanted is None else wanted
-
-    @property
-    def sequences_per_row(self) -> int:
-        """How often a row of votes is rendered in one step: in each template, with its twin, one sequence an answer."""
-        if self.judge == "siamese":
-            return 2
-        return len(self.templates) * (2 if self.batches.twin else 1)
-
-
-def steps(recipe: Recipe, rows: int) -> int:
-    """Optimiser steps of one training on `rows` votes.
-
-    A pass over the rows has ceil(rows / batches.rows) steps: its last step sees what is left. Epochs may be a fraction.
-    """
-    total = math.ceil(round(recipe.epochs * math.ceil(rows / recipe.batches.rows), 6))
-    return max(1, total if recipe.max_steps is None else min(total, recipe.max_steps))
-
-
-def moments(value: float, total: int) -> int:
-    """Steps from "steps, or (below 1) a share of all steps": at least 1 of a positive share."""
-    if value >= 1 or value == 0:
-        return round(value)
-    return max(1, round(value * total))

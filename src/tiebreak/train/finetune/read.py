@@ -1,0 +1,214 @@
+"""A recipe from a file or by name, with overrides. Every fault is found and told at once, with its place and a mend."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path as File
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from tiebreak.errors import UsageError
+from tiebreak.train.finetune import document, rules, shapes
+from tiebreak.train.finetune.document import Document, Fault, Path
+from tiebreak.train.finetune.recipe import Recipe
+
+_SUFFIXES: Final = (".yaml", ".yml")
+
+
+def read(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        recipe: A YAML file, or the name of a shipped recipe.
+        overrides: `a.b=c`, applied in order; values are YAML, items of lists go by number.
+
+    Raises:
+        UsageError: There is no such recipe, or something is wrong with it: the message lists every fault.
+    """
+    text, name = source(recipe)
+    found = document.parse(text, name)
+    for item in overrides:
+        document.override(found, item)
+    made, faults = _check(found)
+    faults = sorted([*found.faults, *faults], key=_line)
+    if faults or made is None:
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        listing = "\n".join(f"  {fault}" for fault in faults)
+        raise UsageError(f"recipe {recipe} has {count}:\n{listing}\n(docs/recipes.md says what each key means)")
+    return made
+
+
+def dump(recipe: Recipe) -> str:
+    """The whole recipe, defaults written out, as YAML that `read` reads back equal."""
+    return document.dump(recipe.model_dump(mode="json"))
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that ship."""
+    files = resources.files("tiebreak.recipes").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def source(recipe: str) -> tuple[str, str]:
+    """The text of a recipe with its comments, and the name of its file.
+
+    Raises:
+        UsageError: There is no such file, or no shipped recipe of that name.
+    """
+    if recipe in shipped():
+        return (resources.files("tiebreak.recipes") / f"{recipe}.yaml").read_text(encoding="utf-8"), f"{recipe}.yaml"
+    file = File(recipe)
+    if not file.is_file():
+        names = shipped()
+        near = [] if recipe.endswith(_SUFFIXES) else get_close_matches(recipe, names, n=2, cutoff=0.4)
+        raise UsageError(
+            f"there is no recipe {recipe!r}",
+            expected=f"a YAML file, or one of {', '.join(names)}",
+            mend=f"did you mean {' or '.join(near)}?" if near else "tiebreak recipe ls",
+        )
+    try:
+        with file.open(encoding="utf-8") as stream:
+            return stream.read(document.LARGEST + 1), recipe
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{recipe} is not text", expected="a recipe in YAML, UTF-8") from error
+
+
+def _line(fault: Fault) -> int:
+    number = fault.where.rpartition(":")[2]
+    return int(number) if number.isdigit() else sys.maxsize
+
+
+def _check(found: Document) -> tuple[Recipe | None, list[Fault]]:
+    faults, faulty = [], []
+    values: Any = found.values
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        for path, fault in _schema_faults(error, found):
+            faulty.append(path)
+            faults.append(fault)
+        try:  # the other rules are held against what is left
+            recipe = Recipe.model_validate(_without(values, faulty))
+        except ValidationError:
+            return None, faults
+    try:
+        model = shapes.settings(recipe.base)
+    except UsageError as error:
+        place = found.place(("base", "shape"))
+        near = get_close_matches(recipe.base.shape or "", shapes.names(), n=1)
+        mend = f"base.shape={near[0]}" if near else ""
+        return None, [*faults, Fault(place, error.wrong, error.expected, mend)]
+    for rule in rules.broken(recipe, model):
+        if not any(_related(path, other) for path in rule.paths for other in faulty):
+            where = next((path for path in rule.paths if path in found.places), rule.paths[0])
+            faults.append(Fault(found.place(where), rule.wrong, rule.expected, rule.mend))
+    return recipe, faults
+
+
+def _schema_faults(error: ValidationError, found: Document) -> Iterator[tuple[Path, Fault]]:
+    """One fault a value: a union of types complains once for each of them."""
+    grouped: dict[Path, list[Any]] = {}
+    for item in error.errors():
+        grouped.setdefault(_real(item, found.values), []).append(item)
+    for path, items in grouped.items():
+        if path[-1] != "name" and (*path[:-1], "name") in grouped and items[0]["type"] == "missing":
+            continue  # the defaults of a template go by its name
+        kind = items[0]["type"]
+        dotted = ".".join(map(str, path))
+        if kind == "missing":
+            yield path, Fault(found.place(path), f"{dotted} is missing", mend=f"add {path[-1]}: ...")
+        elif kind == "extra_forbidden":
+            known = _keys(path[:-1])
+            near = get_close_matches(str(path[-1]), known, n=1)
+            expected, mend = ("", f"write {near[0]}") if near else (f"one of {', '.join(known)}", "")
+            yield path, Fault(found.place(path), f"unknown key {dotted!r}", expected, mend)
+        else:
+            yield path, _value_fault(path, dotted, items, found)
+
+
+def _value_fault(path: Path, dotted: str, items: list[Any], found: Document) -> Fault:
+    value = items[0]["input"]
+    shown = {list: "a list", dict: "a map", type(None): "null"}.get(type(value), repr(value))
+    expected = dict.fromkeys(_expected(item) for item in items)
+    choices = [word for item in items for word in str(item.get("ctx", {}).get("expected", "")).split("'")[1::2]]
+    near = get_close_matches(str(value), choices, n=1)
+    mend = f"{dotted}={near[0]}" if near else ""
+    return Fault(found.place(path), f"{dotted} is {shown}", " or ".join(expected), mend)
+
+
+def _expected(item: Any) -> str:
+    if item["type"] in {"model_type", "dict_type"}:
+        return "keys and values"
+    message = re.sub(r"^.*?(Input )?should (be|have) (a valid )?", "", str(item["msg"]))
+    message = re.split(r", unable|, got| after validation", message)[0]
+    return f"a {message}" if message in {"number", "integer", "boolean", "list", "tuple", "string"} else message
+
+
+def _real(item: Any, values: Any) -> Path:
+    """The path of an error without the names that pydantic gives to the members of a union."""
+    path: Path = ()
+    here = values
+    for part in item["loc"]:
+        known = part in here if isinstance(here, Mapping) else isinstance(here, list) and part in range(len(here))
+        if known:
+            here = here[part]
+        elif item["type"] == "missing" and part == item["loc"][-1]:
+            return (*path, part)
+        else:
+            continue
+        path = (*path, part)
+    return path
+
+
+def _keys(path: Path) -> list[str]:
+    """The keys that the part of a recipe at a path may have."""
+    kind: Any = Recipe
+    for part in path:
+        inner = get_args(kind)[0] if isinstance(part, int) else kind.model_fields[part].annotation
+        kind = next(iter(_members(inner)), None)
+        if kind is None:
+            return []
+    return list(getattr(kind, "model_fields", []))
+
+
+def _members(annotation: Any) -> Iterable[Any]:
+    """The models, and lists of them, among the types that an annotation allows."""
+    origin = get_origin(annotation)
+    if origin in {Union, UnionType}:
+        for member in get_args(annotation):
+            yield from _members(member)
+    elif origin is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif origin is list or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        yield annotation
+
+
+def _without(values: Any, faulty: list[Path]) -> dict[str, Any]:
+    """The values without the faulty ones, which then have their defaults."""
+    copy = _copied(values, set(faulty), ())
+    copy.setdefault("base", {})
+    if isinstance(copy["base"], dict):
+        copy["base"].setdefault("name", "unknown")
+    copy["templates"] = copy.get("templates") or [{"name": "single" if copy.get("judge") == "siamese" else "plain"}]
+    return dict(copy)
+
+
+def _copied(value: Any, faulty: set[Path], path: Path) -> Any:
+    if isinstance(value, Mapping):
+        kept = {key: item for key, item in value.items() if (*path, key) not in faulty}
+        return {key: _copied(item, faulty, (*path, key)) for key, item in kept.items()}
+    if isinstance(value, list):
+        kept_items = [(number, item) for number, item in enumerate(value) if (*path, number) not in faulty]
+        return [_copied(item, faulty, (*path, number)) for number, item in kept_items]
+    return value
+
+
+def _related(one: Path, other: Path) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
