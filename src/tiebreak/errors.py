@@ -8,8 +8,9 @@ TiebreakError          1   unexpected
 │   └── BundleError    3   a judge bundle is damaged, foreign or too new
 ├── MissingExtraError  4   an optional dependency is not installed
 ├── ResourceError      5   memory, disk or a device is not enough
-└── GateError          6   a quality gate failed
-    └── CollapseError  6   a calibrator or teacher is no better than a constant
+├── GateError          6   a quality gate failed
+│   └── CollapseError  6   a calibrator or teacher is no better than a constant
+└── StoppedError      75   asked to stop; the state is saved, the same command goes on
 ```
 
 The number is the exit code of the command line. Each message has three parts: what was wrong and where, what was
@@ -108,3 +109,12 @@ class GateError(TiebreakError):
 
 class CollapseError(GateError):
     """A calibrator or a teacher turned out to be no better than a constant."""
+
+
+class StoppedError(TiebreakError):
+    """Long work was asked to stop and has saved where it is: the same command goes on from there.
+
+    75 is EX_TEMPFAIL of sysexits.h; batch systems can be told to queue a job again on it.
+    """
+
+    exit_code = 75

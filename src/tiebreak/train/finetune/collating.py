@@ -17,7 +17,7 @@ import polars as pl
 
 from tiebreak import comparisons
 from tiebreak.engine import microbatches
-from tiebreak.render import Renderer, Sequences
+from tiebreak.render import Rendered, Renderer, Sequences
 from tiebreak.train.finetune.recipe import Batches, Recipe
 
 MEGA: Final = 50
@@ -33,12 +33,14 @@ class Examples:
         members: Shape (rows, views, width): which sequences a view consists of; 1 for a classifier, 2 for a siamese.
         targets: Shape (rows, views, 3), float32, mirrored where the view is.
         weights: Shape (rows,), float64.
+        truncated: Rows of which some text was cut.
     """
 
     sequences: Sequences
     members: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
+    truncated: int = 0
 
     def __len__(self) -> int:
         return len(self.members)
@@ -68,13 +70,19 @@ def render(table: pl.DataFrame, renderers: Sequence[Renderer], judge: str, *, tw
             table["prompt"].to_list() * 2, table["response_a"].to_list() + table["response_b"].to_list()
         )
         members = np.arange(2 * rows).reshape(2, rows).T[:, None, :]
-        return Examples(rendered.sequences, members, targets[:, None], weights)
-    orders = (table, comparisons.swap(table)) if twin else (table,)
-    parts = [renderer.render(order).sequences for renderer in renderers for order in orders]
+        cut_rows = rendered.truncated.reshape(2, rows).any(axis=0)
+        return Examples(rendered.sequences, members, targets[:, None], weights, int(cut_rows.sum()))
+    parts: list[Rendered] = []
+    for renderer in renderers:
+        parts += renderer.render_both(table) if twin else [renderer.render(table)]
     views = len(parts)
     members = np.arange(views * rows).reshape(views, rows).T[:, :, None]
     mirrored = (targets, targets[:, [1, 0, 2]]) if twin else (targets,)
-    return Examples(Sequences.concat(parts), members, np.stack(mirrored * len(renderers), axis=1), weights)
+    return Examples(
+        Sequences.concat(part.sequences for part in parts), members,
+        np.stack(mirrored * len(renderers), axis=1), weights,
+        int(np.logical_or.reduce([part.truncated for part in parts]).sum()),
+    )  # fmt: skip
 
 
 def count_steps(rows: int, recipe: Recipe) -> int:

@@ -157,6 +157,7 @@ class JudgeTrainer(Trainer):  # type: ignore[misc]
 
     def evaluate(self, *unused: Any, **also_unused: Any) -> dict[str, float]:
         """Validate; the best step so far is always saved."""
+        self.control.should_evaluate = False
         if self.hooks.validate(self.state.global_step):
             self.control.should_save = True
         return {}

@@ -176,6 +176,7 @@ class Record:
 
     def __init__(self, directory: Path, resumed_at: int) -> None:
         self._path = directory / HISTORY
+        storage.make_directory(directory)
         self._board = _tensorboard(directory / "tensorboard", resumed_at)
         kept = [line for line in _lines(self._path) if line.get("step", 0) <= resumed_at] if resumed_at else []
         storage.write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -188,6 +189,15 @@ class Record:
         if self._board is not None and isinstance(event, Stepped | Validated):
             for name, value in _scalars(event).items():
                 self._board.add_scalar(name, value, event.step)
+
+    def validated(self) -> list[Validated]:
+        """All validations of the training, also those before it was gone on with."""
+        found = [line for line in _lines(self._path) if line.pop("event") == "validated"]
+        return [Validated(**{**line, "figures": Figures(**line["figures"])}) for line in found]
+
+    def losses(self) -> list[float]:
+        """The training loss of each step."""
+        return [line["loss"] for line in _lines(self._path) if line["event"] == "stepped"]
 
     def close(self) -> None:
         """Bring what is buffered to the disk."""

@@ -16,13 +16,13 @@ def warmup_steps(recipe: Optimiser, steps: int) -> int:
 
 
 def share(recipe: Optimiser, step: int, steps: int) -> float:
-    """The share of the peak rate in the step after `step` steps: above 0 in the first, `final_lr` in the last."""
+    """The share of the peak rate in the step after `step` steps: above 0 in each, `final_lr` after the last."""
     warmup = warmup_steps(recipe, steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if recipe.schedule == "constant":
         return 1.0
-    gone = min(1.0, (step - warmup) / max(1, steps - 1 - warmup))
+    gone = min(1.0, (step - warmup) / max(1, steps - warmup))
     left = 1 - gone if recipe.schedule == "linear" else (1 + math.cos(math.pi * gone)) / 2
     return recipe.final_lr + (1 - recipe.final_lr) * left
 
