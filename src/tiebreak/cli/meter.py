@@ -41,9 +41,8 @@ class Meter:
         if self.bar is not None:
             self.bar.stop()
         if kind is None:
-            console.note(
-                f"{self.what}: {self.rows:,} row{'s' * (self.rows != 1)} in {self.seconds:.1f} s ({self.rate})"
-            )
+            counted = "row" if self.rows == 1 else "rows"
+            console.note(f"{self.what}: {self.rows:,} {counted} in {self.seconds:.1f} s ({self.rate})")
 
     @property
     def seconds(self) -> float:

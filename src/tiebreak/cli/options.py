@@ -49,9 +49,7 @@ MaxTokens = Annotated[
 Precision = Annotated[str, typer.Option(rich_help_panel=TUNED, help="auto, fp32, bf16, fp16 or int8.")]
 Devices = Annotated[
     str,
-    typer.Option(
-        rich_help_panel=TUNED, help="auto, cpu, cuda, or a list that the layers are split over: cuda:0,cuda:1."
-    ),
+    typer.Option(rich_help_panel=TUNED, help="auto, cpu, cuda, or cuda:0,cuda:1 to split the layers over a list."),
 ]
 Swap = Annotated[
     str | None,

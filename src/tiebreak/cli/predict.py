@@ -38,6 +38,7 @@ Examples:
     tiebreak predict millions.parquet -j my-judge --engine torchrun --workers 8 -o p.parquet
 """
 SCALE: Final = "Scale"
+_SCANS: Final = {".parquet": "scan_parquet", ".csv": "scan_csv", ".jsonl": "scan_ndjson"}
 
 
 def command(
@@ -166,15 +167,14 @@ class _Source:
         """About how many rows there are, where that costs next to nothing: for the time left, no more."""
         import polars as pl
 
-        scans = {".parquet": pl.scan_parquet, ".csv": pl.scan_csv, ".jsonl": pl.scan_ndjson}
         found = 0
         for file in self.files:
-            scan = scans.get(Path(file).suffix.lower())
-            try:
-                found += scan(file).select(pl.len()).collect().item() if scan else 0
-            except (pl.exceptions.PolarsError, OSError):
-                return self.limit
+            scan = _SCANS.get(Path(file).suffix.lower())
             if scan is None:
+                return self.limit
+            try:
+                found += getattr(pl, scan)(file).select(pl.len()).collect().item()
+            except (pl.exceptions.PolarsError, OSError):
                 return self.limit
         return min(found, self.limit or found)
 
@@ -268,8 +268,10 @@ def _dry_run(source: _Source, plan: Plan, engine: str, judge: str, as_json: bool
     )
     console.note(f"  engine {engine}, workers {plan.workers or 'as the cluster has GPUs or nodes'}")
     if as_json:
-        console.emit_json({"dry_run": True, "output": str(plan.output), "format": plan.form, "judge": judge,
-                           "engine": engine, "workers": plan.workers, "chunk_rows": plan.chunk_rows, **asdict(seen)})  # fmt: skip
+        console.emit_json({
+            "dry_run": True, "output": str(plan.output), "format": plan.form, "judge": judge, "engine": engine,
+            "workers": plan.workers, "chunk_rows": plan.chunk_rows, **asdict(seen),
+        })  # fmt: skip
 
 
 def _report(

@@ -28,7 +28,7 @@ from tiebreak.predict.run import Run, Source, chunks, finish
 from tiebreak.predict.sharded import Plan
 from tiebreak.predict.worker import Rank
 
-QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_DEDUP_LOGS": "0"}
+QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 RETRIES: Final = 1
 """A chunk whose actor died gets one more try."""
 
@@ -110,7 +110,7 @@ def _judge(ray: Any, refs: list[Any], plan: Plan, parts: Parts, progress: Progre
         Judging, fn_constructor_args=(plan.job(""),), batch_size=1, batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=_actors(plan, ray, gpus), max_tasks_in_flight_per_actor=2),
         num_cpus=None if os.environ.get("RAY_ADDRESS") else worker.threads(plan.workers), num_gpus=gpus or None,
-        max_restarts=-1, max_task_retries=RETRIES,
+        ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": RETRIES},
     )  # fmt: skip
     try:
         for row in judged.iter_rows():

@@ -19,7 +19,7 @@ from typing import Final
 
 import polars as pl
 
-from tiebreak.errors import DataError, ResourceError
+from tiebreak.errors import ResourceError
 from tiebreak.judges import Runtime
 from tiebreak.predict import fleet, lock, worker
 from tiebreak.predict.parts import Parts, beside
@@ -107,11 +107,9 @@ def _drive(
                     elif (code := crew.died()) is not None:
                         watch.overcome(crew, code)
                 time.sleep(PAUSE)
-        except BaseException:
+        finally:
             fleet.stop(crews)
-            spool.abandon()
-            raise
-        fleet.stop(crews)
+            spool.end()
         return finish(
             parts, len(spool.chunks), plan.output, plan.form, plan.sample, reused=spool.reused, retried=watch.retried
         )
@@ -156,10 +154,12 @@ class Spool(threading.Thread):
         self.reused += table.height if finished else 0
         self.chunks.append(chunk)
 
-    def abandon(self) -> None:
-        """Stop reading; nobody wants it any more."""
+    def end(self) -> None:
+        """Stop reading, and forget the parts of an input that is itself at fault; no worker may be left."""
         self._abandoned = True
         self.join(timeout=10)
+        if self.source.at_fault:
+            self.parts.discard()
 
 
 class Watch:
@@ -181,9 +181,6 @@ class Watch:
         """
         read = not self.spool.is_alive() and self.spool.ident is not None
         if self.spool.fault is not None:
-            if isinstance(self.spool.fault, DataError) and self.spool.source.at_fault:
-                self.spool.join()
-                self.parts.discard()
             raise self.spool.fault
         known = self.spool.chunks[self._told :]
         self._told += len(known)
@@ -288,8 +285,8 @@ def predict_as_rank(
                 time.sleep(PAUSE)
         finally:
             judging.stop = True
-            spool.abandon()
             judging.join()
+            spool.end()
         _farewell(pool, rank.world, progress)
         return finish(parts, len(spool.chunks), plan.output, plan.form, plan.sample, reused=spool.reused)
 
