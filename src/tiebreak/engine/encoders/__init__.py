@@ -5,6 +5,6 @@ Products with what follows fused in, attention within each sequence, the last la
 
 from __future__ import annotations
 
-from tiebreak.engine.encoders.speed import FastEncoder, fast_path, speed_up_encoder
+from tiebreak.engine.encoders.speed import FAMILIES, FastEncoder, fast_path, speed_up_encoder
 
-__all__ = ["FastEncoder", "fast_path", "speed_up_encoder"]
+__all__ = ["FAMILIES", "FastEncoder", "fast_path", "speed_up_encoder"]
