@@ -2,8 +2,8 @@
 
 `p_a, p_b, p_tie` are float64, finite and sum to 1. `label` is the verdict. `swap_gap` says how far the two
 presentation orders disagree (largest probability difference between the order given and the mirrored other order; 0
-for a judge that is swap-equivariant by construction). `truncated` says that some text was cut. A judge that reads
-tokens adds the truncation ledger, `LEDGER`.
+for a judge that is swap-equivariant by construction, null in a row that was judged in one order only). `truncated`
+says that some text was cut. A judge that reads tokens adds the truncation ledger, `LEDGER`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def build(
     Args:
         ids: One a row.
         probabilities: float64 of shape (rows, 3).
-        swap_gap: One a row, or one for all.
+        swap_gap: One a row, or one for all; NaN, in the table null, where one order alone was judged.
         truncated: One a row, or one for all.
         ledger: Columns `LEDGER`, a row a comparison, from a judge that counts tokens.
 
@@ -85,7 +85,7 @@ def build(
             "p_b": probabilities[:, 1],
             "p_tie": probabilities[:, 2],
             "label": labels(probabilities),
-            "swap_gap": np.broadcast_to(np.asarray(swap_gap, dtype=np.float64), rows),
+            "swap_gap": pl.Series(np.broadcast_to(np.asarray(swap_gap, dtype=np.float64), rows), nan_to_null=True),
             "truncated": np.broadcast_to(np.asarray(truncated, dtype=bool), rows),
         }
     )

@@ -120,7 +120,7 @@ def into_bundle(document: Document, source: Path, target: Path) -> None:
         BundleError: The source is no bundle, or is damaged.
     """
     manifest = bundle.read(source)
-    files = {name: (source / name).read_bytes() for name in manifest.files}
+    files: dict[str, bytes | Path] = {name: source / name for name in manifest.files}
     figures: dict[str, JsonValue] = {**document.study, "forced": list(document.forced)}
     changed = manifest.model_copy(
         update={"calibration": document.calibration, "metrics": {**manifest.metrics, "calibration": figures}}

@@ -23,7 +23,7 @@ class Scores:
 
     Attributes:
         probabilities: float64 of shape (rows, 3), order a, b, tie.
-        swap_gap: float64 of shape (rows,): how far the two presentation orders disagree.
+        swap_gap: float64 of shape (rows,): how far the two presentation orders disagree; NaN where one was judged.
         truncated: bool of shape (rows,): whether some text was cut.
         ledger: Columns `predictions.LEDGER`, from a judge that counts tokens.
     """
@@ -57,7 +57,7 @@ class Prediction:
     p_b: float
     p_tie: float
     label: str
-    swap_gap: float
+    swap_gap: float | None
     truncated: bool
 
 

@@ -18,10 +18,14 @@ class PairHead(nn.Module):
         hidden: Width of a state.
         width: Width of the layer before; None compares the states as they are.
         dropout: Of its two dropouts.
+
+    Attributes:
+        hidden: As given.
     """
 
     def __init__(self, hidden: int, width: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
+        self.hidden = hidden
         self.project: nn.Module = nn.Identity()
         if width is not None:
             self.project = nn.Sequential(

@@ -1,0 +1,51 @@
+"""From a bundle's settings to the network, in the precision and on the device of this run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from tiebreak.judges.base import Base
+from tiebreak.judges.finetuned.settings import Settings
+from tiebreak.judges.model import JudgeModel
+from tiebreak.judges.runtime import Runtime
+
+_DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def restore(settings: Settings, base: Base, directory: Path, kind: Any, runtime: Runtime) -> JudgeModel:
+    """Read the network of a judge.
+
+    Args:
+        settings: What the bundle says.
+        base: Where the weights below the adapter are.
+        directory: The bundle.
+        kind: classifier or siamese.
+        runtime: Precision and devices. The engine has the last word on both; here they decide what is read and where
+            to, so that a model in 4 bits is quantised where it will run.
+    """
+    dtype = _DTYPES.get(runtime.precision)
+    if settings.quantize and dtype is None:
+        dtype = _compute_dtype()
+    return JudgeModel.restore(
+        base, settings.head, kind, adapter=directory if settings.adapter else None, quantize=settings.quantize,
+        soft_capping=settings.soft_capping, dtype=dtype, pooling=settings.pooling, device=_device(runtime.devices),
+    )  # fmt: skip
+
+
+def _compute_dtype() -> torch.dtype:
+    """What layers in 4 bits compute in: bf16, but for the GPUs that have none (T4, V100)."""
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def _device(devices: str) -> str | None:
+    """Where to read the weights to: straight to the GPU where there is one; a model that is split starts on the CPU."""
+    if "," in devices or devices in {"cpu", "ranks"}:
+        return None
+    if devices == "auto":
+        return "cuda:0" if torch.cuda.is_available() else None
+    return "cuda:0" if devices == "cuda" else devices
