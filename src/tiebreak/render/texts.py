@@ -23,6 +23,9 @@ from tiebreak.errors import TiebreakError, UsageError
 if TYPE_CHECKING:  # a recipe names templates without the extra that brings tokenizers
     from tokenizers import Tokenizer
 
+NONCHARACTER: Final = "\U0010ffff"
+"""In no vocabulary: what a model makes of it is what it makes of anything that it cannot write."""
+
 BATCH_CHARS: Final = 4_000_000
 """Characters tokenised at once: bounds what the tokenizer's own objects hold (some 100 bytes a token)."""
 
@@ -109,8 +112,7 @@ def forbidden_ids(tokenizer: Any) -> frozenset[int]:
         for i, token in backend.get_added_tokens_decoder().items()
         if token.content.replace("▁", " ").strip()
     }
-    unknown = getattr(backend.model, "unk_token", None)
-    unwritable = {getattr(backend.model, "unk_id", None), None if unknown is None else backend.token_to_id(unknown)}
+    unwritable = {token.id for token in backend.model.tokenize(NONCHARACTER)}
     return frozenset({*added, *tokenizer.all_special_ids} - unwritable)
 
 
