@@ -61,23 +61,27 @@ class Engine:
 
     def _prepare(self) -> None:
         """Precision first, then places: what moves is already small."""
-        if machine.is_quantised(self.pooled):
+        quantised = machine.is_quantised(self.pooled)
+        alone = self.options.devices != machine.RANKS and len(self.devices) == 1
+        if quantised:
             self.precision = "as loaded"
         elif self.precision in machine.DTYPES:
             machine.cast(self.pooled.backbone, machine.DTYPES[self.precision])
+        if alone:
+            self.pooled.to(self.devices[0])
+            self.fallbacks += [] if quantised else fast.speed_up(self.pooled, self.precision, self.devices[0])
+            return
+        fast.refuse_int8(self.precision, "several devices")
         if self.options.devices == machine.RANKS:
             self._relay = Relay(self.pooled, self.devices[0])
-        elif len(self.devices) > 1:
-            self._pipeline = Pipeline(self.pooled, self.devices)
         else:
-            self.pooled.to(self.devices[0])
-            self.fallbacks += fast.speed_up(self.pooled, self.precision, self.devices[0])
+            self._pipeline = Pipeline(self.pooled, self.devices)
 
     @property
     def workers(self) -> int:
-        """Micro-batches computed side by side: one a stage, or one a stream of a CPU."""
+        """Micro-batches in flight: one a stage and one that waits between two of them, or one a stream of a CPU."""
         if self._pipeline is not None:
-            return len(self.devices)
+            return len(self.devices) + 1
         return self.options.streams if self.devices[0].type == "cpu" and self._relay is None else 1
 
     def logits(
@@ -115,7 +119,7 @@ class Engine:
         batches = 0
         try:
             if self.workers > 1 and self.devices[0].type == "cpu":
-                torch.set_num_threads(max(1, threads // self.workers))
+                torch.set_num_threads(max(1, threads // max(len(self.devices), self.options.streams)))
             todo = units
             while todo:
                 todo, done = self._attempt(sequences, todo, compute, collected)

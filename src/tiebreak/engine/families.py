@@ -28,15 +28,19 @@ class Parts:
 
 
 class FirstTokenHead(nn.Module):
-    """The pooler of BERT or DeBERTa, which wants (n, tokens, hidden) and takes the first token, then the classifier."""
+    """The pooler of BERT or DeBERTa, which wants (n, tokens, hidden) and takes the first token, then the classifier.
 
-    def __init__(self, pooler: nn.Module, dropout: nn.Module, classifier: nn.Module) -> None:
+    BERT's pooler belongs to the backbone, so that the two may differ in precision.
+    """
+
+    def __init__(self, pooler: nn.Module, dropout: nn.Module, classifier: nn.Linear) -> None:
         super().__init__()
         self.pooler, self.dropout, self.classifier = pooler, dropout, classifier
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits (n, outputs) from first-token states (n, hidden)."""
-        logits: Tensor = self.classifier(self.dropout(self.pooler(states.unsqueeze(1))))
+        pooled = self.dropout(self.pooler(states.unsqueeze(1)))
+        logits: Tensor = self.classifier(pooled.to(self.classifier.weight.dtype))
         return logits
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import torch
 
+from tiebreak.engine import cpu, encoders
 from tiebreak.engine.pooled import Pooled
 from tiebreak.errors import UsageError
 
+DECODER_PRECISIONS: Final = ("fp32", "bf16", "int8")
+ENCODER_PRECISIONS: Final = ("fp32", "bf16")
+
 
 def speed_up(pooled: Pooled, precision: str, device: torch.device) -> list[str]:
-    """Put in what makes this model fast on this device.
+    """Put in what makes this model fast on this device. From then on it is for inference alone.
 
     Returns:
         Fallbacks: what could not be put in and why, a line each.
@@ -17,6 +23,20 @@ def speed_up(pooled: Pooled, precision: str, device: torch.device) -> list[str]:
     Raises:
         UsageError: int8 where no int8 path exists.
     """
-    if precision == "int8":
-        raise UsageError(f"precision int8 on {device}", expected="fp32, bf16 or fp16", mend="--precision auto")
+    kind = getattr(pooled.config, "model_type", "")
+    chosen: Any = precision
+    if device.type == "cpu" and kind in encoders.FAMILIES and precision in ENCODER_PRECISIONS:
+        report = encoders.speed_up_encoder(pooled.backbone, precision=chosen)
+        return [f"{kind}: {report['why']}"] if "why" in report else []
+    if device.type == "cpu" and pooled.causal and precision in DECODER_PRECISIONS:
+        return cpu.speed_up(pooled.backbone, precision=chosen)
+    refuse_int8(precision, str(device))
     return []
+
+
+def refuse_int8(precision: str, where: str) -> None:
+    """Raise for int8 where it does not exist."""
+    if precision == "int8":
+        raise UsageError(
+            f"precision int8 on {where}", expected="a decoder on one CPU, or fp32, bf16, fp16", mend="--precision auto"
+        )

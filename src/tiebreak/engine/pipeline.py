@@ -117,19 +117,26 @@ class Pipeline:
     def turn(self) -> Iterator[None]:
         """Hold this around one forward pass: enters the first stage, leaves the last."""
         self._locks[0].acquire()
-        self._thread.stage, self._thread.copies = 0, {}
+        self._thread.stage, self._thread.held, self._thread.copies = 0, True, {}
         try:
             yield
         finally:
-            self._locks[self._thread.stage].release()
             self._thread.copies = {}
+            if self._thread.held:
+                self._locks[self._thread.stage].release()
+
+    def _pass_on(self, stage: int) -> None:
+        """Leave the present stage, then wait for the next: the one behind need not wait with us."""
+        thread = self._thread
+        self._locks[thread.stage].release()
+        thread.held = False
+        self._locks[stage].acquire()
+        thread.stage, thread.held = stage, True
 
     def _entering(self, stage: int) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            while self._thread.stage < stage:
-                self._locks[self._thread.stage + 1].acquire()
-                self._locks[self._thread.stage].release()
-                self._thread.stage += 1
+            if self._thread.stage < stage:
+                self._pass_on(stage)
             here = self.devices[stage]
             return tuple(self._moved(a, here) for a in args), {k: self._moved(v, here) for k, v in kwargs.items()}
 

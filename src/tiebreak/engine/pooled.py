@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tiebreak.engine import attention, deberta
+from tiebreak.engine.encoders import FastEncoder, fast_path
 from tiebreak.engine.families import Pooling, parts
 from tiebreak.engine.packed import Packed
 from tiebreak.errors import UsageError
@@ -20,6 +21,9 @@ class Pooled(nn.Module):
         backbone: A base model of transformers, such as `AutoModel` makes.
         pooling: Which hidden state stands for a sequence: that of its last token, of its first, or the mean of all.
         head: (n, hidden) to (n, outputs).
+
+    Attributes:
+        causal: Whether each token sees only what comes before it, so that a common prefix has common states.
     """
 
     def __init__(self, backbone: nn.Module, pooling: Pooling, head: nn.Module) -> None:
@@ -27,6 +31,7 @@ class Pooled(nn.Module):
         self.backbone = backbone
         self.pooling = pooling
         self.head = head
+        self.causal = _is_causal(backbone)
         if deberta.is_deberta(backbone):
             deberta.install(backbone)
         else:
@@ -54,12 +59,6 @@ class Pooled(nn.Module):
         return self.backbone.config
 
     @property
-    def causal(self) -> bool:
-        """Whether each token sees only what comes before it, so that a common prefix has common states."""
-        flags = [bool(module.is_causal) for module in self.backbone.modules() if hasattr(module, "is_causal")]
-        return bool(flags) and all(flags)
-
-    @property
     def vocabulary(self) -> int:
         """How many tokens the model knows."""
         table: nn.Embedding = self.backbone.get_input_embeddings()  # type: ignore[operator]
@@ -72,8 +71,15 @@ class Pooled(nn.Module):
         table = getattr(embeddings, "position_embeddings", None)
         return table.num_embeddings if isinstance(table, nn.Embedding) else None
 
+    @property
+    def _quick(self) -> FastEncoder | None:
+        """What an encoder on a CPU has instead of its own forward, where no gradient is wanted."""
+        return None if torch.is_grad_enabled() else fast_path(self.backbone)
+
     def hidden(self, packed: Packed) -> Tensor:
         """Last hidden states (T, hidden) of all tokens."""
+        if (quick := self._quick) is not None:
+            return quick.states(packed)
         if deberta.is_deberta(self.backbone):
             return deberta.hidden(self.backbone, packed)
         arguments = {} if not self.causal else {"use_cache": False}
@@ -89,6 +95,8 @@ class Pooled(nn.Module):
 
     def embed(self, packed: Packed) -> Tensor:
         """Pooled states (n, hidden), before the head."""
+        if self.pooling == "first" and (quick := self._quick) is not None:
+            return quick.states(packed, first=True)
         states = self.hidden(packed)
         bounds = packed.cu_seqlens.to(states.device, torch.int64, non_blocking=True)
         if self.pooling == "last":
@@ -106,3 +114,8 @@ class Pooled(nn.Module):
         weight = next(self.head.parameters(), states)
         logits: Tensor = self.head(states.to(weight.dtype))
         return logits.float()
+
+
+def _is_causal(backbone: nn.Module) -> bool:
+    flags = [bool(module.is_causal) for module in backbone.modules() if hasattr(module, "is_causal")]
+    return bool(flags) and all(flags)
