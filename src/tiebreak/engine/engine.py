@@ -214,7 +214,7 @@ class Engine:
         computed, saved = sum(unit.tokens for unit in units), sum(unit.shared for unit in units)
         self.report = {
             "devices": [str(device) for device in self.devices],
-            "stages": None if self._pipeline is None else self._pipeline.bounds,
+            "stages": getattr(self._pipeline or self._relay, "bounds", None),
             "precision": self.precision,
             "attention": varlen.names(self.pooled, self.devices[0]),
             "sequences": sum(len(unit.members) for unit in units),
