@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import tiny
 
+import tiny
 from tiebreak import comparisons
 from tiebreak.train.finetune.recipe import Recipe
 

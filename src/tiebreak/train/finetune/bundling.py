@@ -2,14 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from tiebreak.judges import Judge
+import polars as pl
+
+from tiebreak import comparisons
+from tiebreak.bundle import TrainingSource
+from tiebreak.judges.classifier import ClassifierJudge
+from tiebreak.judges.finetuned import FinetunedJudge
+from tiebreak.judges.siamese import SiameseJudge
+from tiebreak.train.finetune import card
 from tiebreak.train.finetune.fit import Fitted
 from tiebreak.train.finetune.folding import Part
 from tiebreak.train.finetune.recipe import Recipe
 
+JUDGES: dict[str, type[FinetunedJudge]] = {"classifier": ClassifierJudge, "siamese": SiameseJudge}
 
-def judge(part: Part, recipe: Recipe, fitted: Fitted) -> Judge:
-    """The judge with the weights of the best step, with its training data, figures and card."""
-    raise NotImplementedError
+
+def judge(part: Part, recipe: Recipe, fitted: Fitted) -> FinetunedJudge:
+    """The judge with the weights of the best step, its training data, figures and card. Its weights are on the disk."""
+    name = recipe.name if part.fold is None else f"{recipe.name}-fold-{part.fold}"
+    training, figures = sources(part.train), metrics(part, fitted)
+    return JUDGES[recipe.judge].make(
+        name=name,
+        model=fitted.model,
+        tokenizer=fitted.renderers[0].tokenizer,
+        template=recipe.templates[0],
+        base=recipe.base.model_copy(update={"shape": None}),
+        head=recipe.head,
+        quantize=recipe.quantize,
+        soft_capping=recipe.soft_capping,
+        recipe=recipe.model_dump(mode="json"),
+        training=training,
+        metrics=figures,
+        card=card.write(name, recipe, training, figures),
+    )
+
+
+def sources(table: pl.DataFrame) -> list[TrainingSource]:
+    """What was trained on, one entry a source."""
+    named = table.with_columns(pl.col("source").fill_null("votes"))
+    return [
+        TrainingSource(name=str(name), rows=rows.height, fingerprint=comparisons.fingerprint(rows))
+        for (name,), rows in named.group_by("source", maintain_order=True)
+    ]
+
+
+def metrics(part: Part, fitted: Fitted) -> dict[str, Any]:
+    """The figures of the step that the bundle holds; the same run gives the same bytes, so no times are among them."""
+    held_out = {} if fitted.figures is None else {"validation": asdict(fitted.figures)}
+    return {
+        **held_out,
+        "rows": part.train.height,
+        "steps": fitted.steps,
+        "best_step": fitted.best_step,
+        "findings": fitted.findings,
+    }

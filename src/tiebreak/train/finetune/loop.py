@@ -154,13 +154,20 @@ class JudgeTrainer(Trainer):  # type: ignore[misc]
         self.hooks.stepped(
             Stepped(step, len(self.steps), logs["loss"], logs["learning_rate"], norm, rows, tokens, left, memory())
         )
+        self._heed()
 
     def evaluate(self, *unused: Any, **also_unused: Any) -> dict[str, float]:
         """Validate; the best step so far is always saved."""
         self.control.should_evaluate = False
         if self.hooks.validate(self.state.global_step):
             self.control.should_save = True
+        self._heed()
         return {}
+
+    def _heed(self) -> None:
+        """Asked to stop, save and stop after this step: a validation may take long, so that is asked twice."""
+        if self.hooks.stopping():
+            self.control.should_save = self.control.should_training_stop = True
 
     def _save_checkpoint(self, *unused: Any) -> None:
         self.hooks.save(self, self.state.global_step)
@@ -189,8 +196,6 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
         """Decide what follows the step."""
         control.should_evaluate = state.global_step in self.validate_at
         control.should_save = state.global_step in self.save_at
-        if self.trainer.hooks.stopping():
-            control.should_save = control.should_training_stop = True
 
 
 def seed_step(seed: int, step: int) -> None:

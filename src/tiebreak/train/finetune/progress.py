@@ -128,7 +128,7 @@ def memory() -> int:
 
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     return int(psutil.Process().memory_info().rss)
 
@@ -218,10 +218,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _scalars(event: Stepped | Validated) -> dict[str, float]:
     if isinstance(event, Stepped):
-        names = ("loss", "lr", "gradient_norm", "rows_per_second", "tokens_per_second", "memory")
-        return {f"train/{name}": getattr(event, name) for name in names}
-    names = ("log_loss", "accuracy", "macro_f1", "spread", "tie_share")
-    return {f"validation/{name}": getattr(event.figures, name) for name in names}
+        shown = ("loss", "lr", "gradient_norm", "rows_per_second", "tokens_per_second", "memory")
+        return {f"train/{name}": getattr(event, name) for name in shown}
+    found = ("log_loss", "accuracy", "macro_f1", "spread", "tie_share")
+    return {f"validation/{name}": getattr(event.figures, name) for name in found}
 
 
 def _tensorboard(directory: Path, resumed_at: int) -> Any:

@@ -83,4 +83,3 @@ def unwrapped(optimiser: Any) -> Optimizer:
         optimiser = optimiser.optimizer
     found: Optimizer = optimiser
     return found
-

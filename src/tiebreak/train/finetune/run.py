@@ -14,8 +14,9 @@ from pydantic import JsonValue
 
 from tiebreak import bundle, comparisons, predictions, storage
 from tiebreak.errors import BundleError, DataError, UsageError
+from tiebreak.judges.finetuned import FinetunedJudge
 from tiebreak.train.finetune import bundling, doctor, processes
-from tiebreak.train.finetune.fit import Fitted, check, fit
+from tiebreak.train.finetune.fit import check, fit
 from tiebreak.train.finetune.folding import Part, parts
 from tiebreak.train.finetune.progress import Callback, Finished, Said, silence
 from tiebreak.train.finetune.recipe import Recipe
@@ -124,9 +125,8 @@ def _begin(output: Path, work: Path, identity: dict[str, str], recipe: Recipe, *
     Raises:
         UsageError: It is of another run, or something that is no bundle stands where the output will be.
     """
-    if output.exists() and not (output / bundle.MANIFEST).is_file() and not list(output.glob("fold-*")):
-        if not output.is_dir() or any(output.iterdir()):
-            raise UsageError(f"{output} exists and is no judge bundle", expected="a new place, or an empty folder")
+    if _foreign(output):
+        raise UsageError(f"{output} exists and is no judge bundle", expected="a new place, or an empty folder")
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
     path = work / RUN
@@ -144,6 +144,14 @@ def _begin(output: Path, work: Path, identity: dict[str, str], recipe: Recipe, *
     storage.write_text(path, json.dumps(identity) + "\n")
 
 
+def _foreign(output: Path) -> bool:
+    """Whether something stands there that this run did not write and must not replace."""
+    if not output.is_dir():
+        return output.exists()
+    ours = (output / bundle.MANIFEST).is_file() or list(output.glob("fold-*"))
+    return not ours and any(output.iterdir())
+
+
 def _places(part: Part, output: Path, work: Path) -> tuple[Path, Path]:
     """Where the bundle of a training goes, and where it works."""
     return (output, work) if part.fold is None else (output / f"fold-{part.fold}", work / f"fold-{part.fold}")
@@ -158,7 +166,13 @@ def _train(
         return
     fitted = fit(part, recipe, folder, identity, stopper, report)
     if processes.first():
-        _finish(part, recipe, fitted, target, folder, report)
+        judge = bundling.judge(part, recipe, fitted)
+        loss = None if fitted.figures is None else fitted.figures.log_loss
+        finished = Finished(str(target), fitted.best_step, loss, part.fold)
+        # The bundle reads its weights anew when it scores: two copies of a large model may be one too many.
+        fitted.model.to("meta")
+        _finish(judge, part, fitted.findings, target, folder, report)
+        report(finished)
     processes.barrier()
 
 
@@ -170,22 +184,21 @@ def _finished(target: Path, folder: Path) -> bool:
         return False
 
 
-def _finish(part: Part, recipe: Recipe, fitted: Fitted, target: Path, folder: Path, report: Callback) -> None:
+def _finish(
+    judge: FinetunedJudge, part: Part, findings: list[str], target: Path, folder: Path, report: Callback
+) -> None:
     """Write the bundle, score the held-out rows with it, and let the checkpoints go."""
-    judge = bundling.judge(part, recipe, fitted)
     if part.fold is not None:
         storage.make_directory(target.parent)
     judge.save(target)
-    for finding in fitted.findings:
+    for finding in findings:
         report(Said(finding))
     if part.validation is not None:
         with storage.replacing(folder / PREDICTIONS) as aside:
             judge.predict(part.validation).write_parquet(aside)
-    done = {"metrics": judge.manifest.metrics, "findings": fitted.findings}
+    done = {"metrics": judge.manifest.metrics, "findings": findings}
     storage.write_text(folder / DONE, json.dumps(done) + "\n")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    loss = None if fitted.figures is None else fitted.figures.log_loss
-    report(Finished(str(target), fitted.best_step, loss, part.fold))
 
 
 def _collect(todo: list[Part], recipe: Recipe, output: Path, work: Path, notes: list[str]) -> Outcome:

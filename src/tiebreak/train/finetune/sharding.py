@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from tiebreak.errors import UsageError
-from tiebreak.train.finetune import processes
+from tiebreak.judges.model import JudgeModel
+from tiebreak.train.finetune import modelling, processes
 from tiebreak.train.finetune.recipe import Recipe
 
 
@@ -24,27 +24,20 @@ def check(recipe: Recipe) -> None:
         "lora": recipe.lora is not None,
         f"optimiser.name={recipe.optimiser.name}": "8bit" in recipe.optimiser.name,
         "precision=fp16": recipe.precision == "fp16",
-        "judge=siamese": recipe.judge == "siamese",
     }
     if found := [name for name, there in clashes.items() if there]:
         raise UsageError(
             f"strategy fsdp does not go with {', '.join(found)}",
-            expected="full fine-tuning of a classifier in fp32 or bf16 with adamw or kahan_adamw",
+            expected="full fine-tuning in fp32 or bf16 with adamw or kahan_adamw",
             mend="strategy=ddp",
         )
 
 
-def blocks(model: nn.Module) -> list[nn.Module]:
-    """The transformer blocks: the members of the longest list of modules."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(lists, key=len)) if lists else []
-
-
-def shard(model: nn.Module, device: str) -> None:
+def shard(model: JudgeModel, device: str) -> None:
     """Spread the parameters over all processes, block by block. They become DTensors, in place."""
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device, (processes.world(),))
-    for block in blocks(model):
+    for block in modelling.blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
