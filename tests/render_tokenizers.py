@@ -19,10 +19,43 @@ PACKAGED = ("smollm2", "minilm")
 
 TEXT = ["the quick brown fox asks which of the two answers is better, <b> or [a] | 0123456789 _/\n\n" * 20]
 
-_HTML = (
-    "table caption thead tbody tfoot tr th td h1 h2 h3 h4 h5 h6 blockquote strong em b i u s sub sup code a html body "
-    "img span bbox ul li div iframe footer"
-).split()
+_HTML = [
+    "table",
+    "caption",
+    "thead",
+    "tbody",
+    "tfoot",
+    "tr",
+    "th",
+    "td",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "blockquote",
+    "strong",
+    "em",
+    "b",
+    "i",
+    "u",
+    "s",
+    "sub",
+    "sup",
+    "code",
+    "a",
+    "html",
+    "body",
+    "img",
+    "span",
+    "bbox",
+    "ul",
+    "li",
+    "div",
+    "iframe",
+    "footer",
+]
 
 INVENTORIES: dict[str, tuple[list[str], list[str]]] = {
     "llama3": (
@@ -108,7 +141,9 @@ def _lines(known: list[str]) -> Tokenizer:
     reachable = known[:2]
     prefixes = sorted({token[:i] for token in reachable for i in range(2, len(token))}, key=len)
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys([*known, *letters, *prefixes]))}
-    merges = dict.fromkeys((token[: i - 1], token[i - 1]) for i in range(2, 99) for token in reachable if i <= len(token))
+    merges = dict.fromkeys(
+        (token[: i - 1], token[i - 1]) for i in range(2, 99) for token in reachable if i <= len(token)
+    )
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
     tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
     return tokenizer

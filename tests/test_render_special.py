@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from render_tokenizers import DOWNLOADED, INVENTORIES, MODELS, PACKAGED, built, load
 
+import tiny
+from render_tokenizers import DOWNLOADED, INVENTORIES, MODELS, PACKAGED, built, load
 from tiebreak import comparisons
 from tiebreak.errors import TiebreakError, UsageError
 from tiebreak.render import Renderer, template
@@ -19,6 +19,11 @@ from tiebreak.render.texts import Texts, forbidden_ids
 
 TOKENIZERS = [
     *DOWNLOADED, *PACKAGED, "tiny", *(f"{family}, {model}" for family in INVENTORIES for model in MODELS),
+]  # fmt: skip
+
+PIECES = [
+    "<|", "|>", "eot_id", "im_start", "<unused7>", "<bos>", "\u2581", "<", ">", " ", "</think>", "[UNK]", "<|eot_id|>",
+    "<pad>", "\uff5c", "a", "\n\n", "<|end", "oftext|>",
 ]  # fmt: skip
 
 
@@ -40,7 +45,9 @@ def table(prompt: list[str], a: list[str], b: list[str]) -> pl.DataFrame:
 def specials(rendered: Any, forbidden: frozenset[int]) -> np.ndarray:
     """Of each sequence, how many of its tokens are special."""
     flags = np.isin(rendered.sequences.ids, list(forbidden))
-    return np.array([flags[a:b].sum() for a, b in zip(rendered.sequences.offsets[:-1], rendered.sequences.offsets[1:], strict=True)])
+    return np.array(
+        [flags[a:b].sum() for a, b in zip(rendered.sequences.offsets[:-1], rendered.sequences.offsets[1:], strict=True)]
+    )
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -97,9 +104,8 @@ def test_plain_text_is_tokenised_as_the_tokenizer_does_it(name: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from([f"{family}, {model}" for family in INVENTORIES for model in MODELS]),
-    st.lists(st.sampled_from(["<|", "|>", "eot_id", "im_start", "<unused7>", "<bos>", "\u2581", "<", ">", " ", "</think>",
-                              "[UNK]", "<|eot_id|>", "<pad>", "\uff5c", "a", "\n\n", "<|end", "oftext|>"]), max_size=8),
-)  # fmt: skip
+    st.lists(st.sampled_from(PIECES), max_size=8),
+)
 def test_no_mixture_of_pieces_makes_one(name: str, parts: list[str]) -> None:
     own = tokenizer(name)
     assert not forbidden_ids(own) & set(Texts(own).encode(["".join(parts)]).ids.tolist())

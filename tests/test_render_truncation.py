@@ -15,7 +15,9 @@ ONCE = (1, 1, 1)
 TWICE = (2, 1, 1)
 
 
-def cut(policy: str, texts: list[tuple[int, ...]], budget: int, *, mark: int = 0, cost: tuple[int, ...] = ONCE) -> object:
+def cut(
+    policy: str, texts: list[tuple[int, ...]], budget: int, *, mark: int = 0, cost: tuple[int, ...] = ONCE
+) -> object:
     return POLICIES[policy](Row(texts, [mark] * len(texts), budget, cost))
 
 
@@ -115,7 +117,9 @@ def test_level_gives_the_highest_common_level(data: st.DataObject) -> None:
 ROUNDS = st.lists(st.tuples(*[st.integers(0, 400)] * 3), min_size=1, max_size=6)
 
 
-@given(st.sampled_from(sorted(POLICIES)), ROUNDS, st.integers(0, 900), st.integers(0, 30), st.sampled_from([ONCE, TWICE]))
+@given(
+    st.sampled_from(sorted(POLICIES)), ROUNDS, st.integers(0, 900), st.integers(0, 30), st.sampled_from([ONCE, TWICE])
+)
 @settings(max_examples=500, deadline=None)
 def test_what_holds_for_every_row(
     policy: str, texts: list[tuple[int, ...]], budget: int, mark: int, cost: tuple[int, ...]

@@ -57,9 +57,9 @@ BUILTIN: Final[dict[str, dict[str, Any]]] = {
         "layout": "fields",
         "instruction": (
             "A user asked a question, and two assistants answered it. Say which answer the user would prefer: A, B, or "
-            "tie where they are equally good.\n\n"
+            "tie where they are equally good."
         ),
-        "suffix": "\n\nThe preferred answer is",
+        "suffix": "The preferred answer is",
         "marks": {
             "prompt": 'User question:\n"""\n',
             "answer_a": '\n\nAnswer A:\n"""\n',

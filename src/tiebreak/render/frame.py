@@ -15,6 +15,9 @@ PLACE: Final = "TIEBREAK0PLACE0OF0THE0TEXTS"
 DATE: Final = "26 Jul 2024"
 """Some chat templates write today's date; a rendering must be the same every day."""
 
+NO_CLOCK: Final = f"{{% macro strftime_now(form) %}}{DATE}{{% endmacro %}}"
+"""In front of a chat template that asks for the time, this hides the function that tells it."""
+
 
 class Frame:
     """Token ids of a template under a tokenizer.
@@ -67,9 +70,8 @@ class Frame:
             before, after = self._chat(f"{marks.opening}{PLACE}{marks.closing}").split(PLACE)
             return self._ids(before), self._ids(after + template.suffix)
         first, last = self._specials()
-        gap = "\n\n" if template.chat and template.instruction else ""
-        opening = self._ids(f"{template.instruction}{gap}{marks.opening}")
-        closing = self._ids(f"{marks.closing}{template.suffix}")
+        opening = self._ids(f"{_apart(template.instruction)}{marks.opening}")
+        closing = self._ids(f"{marks.closing}{_apart(template.suffix, before=True)}")
         return np.concatenate([first, opening]), np.concatenate([closing, last])
 
     def _chat(self, content: str) -> str:
@@ -77,16 +79,18 @@ class Frame:
         from jinja2 import TemplateError
 
         instruction = self._template.instruction
+        source = self._tokenizer.get_chat_template()
+        source = NO_CLOCK + source if "strftime_now" in source else source
         user = {"role": "user", "content": content}
-        merged = {"role": "user", "content": f"{instruction}\n\n{content}" if instruction else content}
+        merged = {"role": "user", "content": _apart(instruction) + content}
         for messages in ([{"role": "system", "content": instruction}, user] if instruction else [user], [merged]):
             try:
                 text: str = self._tokenizer.apply_chat_template(
                     messages,
                     tokenize=False,
                     add_generation_prompt=True,
+                    chat_template=source,
                     date_string=DATE,
-                    strftime_now=lambda form: DATE,
                 )
             except TemplateError:
                 continue
@@ -104,3 +108,10 @@ class Frame:
         whole = self._tokenizer("a")["input_ids"]
         at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
         return np.array(whole[:at], dtype=np.int32), np.array(whole[at + len(bare) :], dtype=np.int32)
+
+
+def _apart(text: str, *, before: bool = False) -> str:
+    """A text with an empty line after it, or before it; nothing stays nothing."""
+    if not text:
+        return ""
+    return f"\n\n{text}" if before else f"{text}\n\n"
