@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from bench.machine import describe
-from tiebreak import comparisons, ingest, prepare, predictions, scoring, train
+from tiebreak import comparisons, ingest, predictions, prepare, scoring, train
 from tiebreak.train.finetune.progress import Said, Stepped
 from tiebreak.train.finetune.read import read
 from tiebreak.train.finetune.run import finetune
