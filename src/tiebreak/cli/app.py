@@ -22,6 +22,7 @@ from tiebreak.cli import (
     split,
     stats,
     train_features,
+    wrap,
 )
 
 app = typer.Typer(
@@ -72,3 +73,4 @@ data.command("overlap", epilog=overlap.EPILOG)(overlap.command)
 data.command("split", epilog=split.EPILOG)(split.command)
 app.add_typer(train, name="train")
 train.command("features", epilog=train_features.EPILOG)(train_features.command)
+app.command("wrap", epilog=wrap.EPILOG)(wrap.command)

@@ -141,7 +141,7 @@ class JudgeModel(nn.Module):
             base, layer(head, kind), dtype=dtype, quantize=quantize, soft_capping=soft_capping, device=device
         )
         if adapter is not None:
-            model = _read_adapter(model, adapter, merge=quantize is None)
+            model = _read_adapter(model, adapter, merge=not getattr(model, "is_quantized", False))
         elif fresh:
             raise DataError(
                 f"base {base.name!r}: {len(fresh)} weights of the head are not in the checkpoint (first: {min(fresh)})",
@@ -236,10 +236,10 @@ def _leave_out(model: PreTrainedModel) -> None:
 
 
 def _with_adapter(model: PreTrainedModel, lora: Mapping[str, Any], base: Base, kind: Kind) -> Any:
-    from peft import LoraConfig, get_peft_model
-
     kept = heads.parts(model) if kind == "classifier" else [heads.last(model)]
     with quiet():
+        from peft import LoraConfig, get_peft_model
+
         made = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", modules_to_save=kept, **lora))
     made.active_peft_config.base_model_name_or_path = base.name
     made.active_peft_config.revision = base.revision
@@ -247,10 +247,10 @@ def _with_adapter(model: PreTrainedModel, lora: Mapping[str, Any], base: Base, k
 
 
 def _read_adapter(model: PreTrainedModel, folder: Path, *, merge: bool) -> Any:
-    from peft import PeftModel
-
     try:
         with quiet():
+            from peft import PeftModel
+
             made = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
     except (ValueError, RuntimeError, KeyError) as error:
         raise DataError(

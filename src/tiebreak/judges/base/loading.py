@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+_HEADS: Final = ("score", "classifier", "pooler", r".*\.pooler", "head", "lm_head")
+"""Modules that are never quantised."""
+
 SHAPES: Final = Path(__file__).parents[2] / "recipes" / "shapes"
 """Configurations of real models, for dry runs without a download."""
 
@@ -176,7 +179,9 @@ def load(
     options: dict[str, Any] = {"dtype": dtype or "auto", "attn_implementation": attention}
     if device is not None or quantize:
         options["device_map"] = {"": device or "cpu"}
-    if quantize:
+    if (quantised := getattr(settings, "quantization_config", None)) is not None:
+        _spare_head(quantised)
+    elif quantize:
         options["quantization_config"] = _nf4(dtype)
     model, fresh = _from_pretrained(folder, settings, options)
     return model, _complete_head(model, layer, folder, fresh)
@@ -254,8 +259,14 @@ def _nf4(dtype: torch.dtype | None) -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype or torch.bfloat16,
-        llm_int8_skip_modules=["score", "classifier", "pooler", r".*\.pooler", "head", "lm_head"],
+        llm_int8_skip_modules=list(_HEADS),
     )  # fmt: skip
+
+
+def _spare_head(quantised: Any) -> None:
+    """A checkpoint that comes in 4 bits was made as a language model and does not know of a head to be left alone."""
+    if isinstance(quantised, dict):
+        quantised["llm_int8_skip_modules"] = [*(quantised.get("llm_int8_skip_modules") or []), *_HEADS]
 
 
 def _complete_head(
