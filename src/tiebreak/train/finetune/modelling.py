@@ -115,7 +115,7 @@ def parameter_groups(model: JudgeModel, recipe: Recipe) -> list[dict[str, Any]]:
     Returns:
         Groups with `name`, `params`, `lr` and `weight_decay`; none is empty.
     """
-    top = {id(parameter) for module in _top(model) for parameter in module.parameters()}
+    upper = {id(parameter) for module in top(model) for parameter in module.parameters()}
     decay = recipe.optimiser.weight_decay
     rates = {"backbone": recipe.optimiser.lr, "head": recipe.head_lr}
     groups = {
@@ -125,7 +125,7 @@ def parameter_groups(model: JudgeModel, recipe: Recipe) -> list[dict[str, Any]]:
     }  # fmt: skip
     for parameter in model.parameters():
         if parameter.requires_grad:
-            part = "head" if id(parameter) in top else "backbone"
+            part = "head" if id(parameter) in upper else "backbone"
             groups[part, parameter.dim() > 1]["params"].append(parameter)  # type: ignore[attr-defined]
     return [group for group in groups.values() if group["params"]]
 
@@ -136,7 +136,7 @@ def blocks(model: JudgeModel) -> nn.ModuleList:
     return max(lists, key=len)
 
 
-def _top(model: JudgeModel) -> list[nn.Module]:
+def top(model: JudgeModel) -> list[nn.Module]:
     """The head, and what the family has between the pooled state and it."""
     names = heads.parts(model.base_model) if model.kind == "classifier" else [heads.last(model.base_model)]
     return [model.base_model.get_submodule(name) for name in names]
