@@ -114,7 +114,7 @@ def test_an_adapter_trains_through_packed_batches(family: str) -> None:
 @pytest.mark.parametrize("prefix", [3, 40, 90])
 def test_a_shared_prefix_changes_nothing(family: str, prefix: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows are 16 or 24 tokens: at 40 and 90 the prefix reaches past them."""
-    monkeypatch.setattr(segments, "BLOCK", 13)
+    monkeypatch.setitem(segments.BLOCK, "cpu", 13)
     rows, _ = pairs(3, prefix)
     model = Pooled.split(tiny.model(family))
     with torch.no_grad():
@@ -191,6 +191,69 @@ def test_a_family_that_cannot_be_packed_is_refused() -> None:
         Pooled.split(Other())
 
 
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}),
+        ("llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0,
+                                       "high_freq_factor": 4.0, "original_max_position_embeddings": 32}}),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
+                                       "original_max_position_embeddings": 32}}),
+        ("llama", {"attention_bias": True, "mlp_bias": True}),
+        ("gemma2", {"attn_logit_softcapping": None}),
+        ("gemma3_text", {"use_bidirectional_attention": True}),
+        ("mistral", {"sliding_window": None}),
+        ("modernbert", {"local_attention": 6, "global_attn_every_n_layers": 3}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_variants_of_the_families(family: str, changes: dict[str, Any]) -> None:
+    model, rows = tiny.model(family, **changes), sequences(*LENGTHS)
+    with torch.no_grad():
+        expected = padded(model, rows)
+        pooled = Pooled.split(model)
+        assert largest(pooled(pack(rows)), expected) <= TIGHT
+    assert pooled.causal is not changes.get("use_bidirectional_attention", family == "modernbert")
+
+
+@pytest.mark.parametrize("family", ["phi3", "smollm3", "glm"])
+def test_other_decoders_prove_themselves(family: str) -> None:
+    model, rows = other(family), sequences(*LENGTHS)
+    with torch.no_grad():
+        expected = padded(model, rows)
+        assert largest(Pooled.split(model)(pack(rows)), expected) <= TIGHT
+    Pooled.split(model.to("meta"))
+
+
+@pytest.mark.filterwarnings("ignore")  # its kernels are asked for
+def test_recurrent_models_are_refused() -> None:
+    with pytest.raises(UsageError, match="'jamba' cannot be packed"):
+        Pooled.split(other("jamba"))
+
+
+def other(family: str) -> Any:
+    """A model of a family that tests/tiny.py does not know."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    size = {"vocab_size": 400, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "num_labels": 3}  # fmt: skip
+    if family == "glm":
+        size["head_dim"] = 16
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(family, **size)
+        return AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+
+
+def test_positions_that_depend_on_the_batch_have_an_end() -> None:
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    assert Pooled.split(tiny.model("llama", rope_parameters=rope)).max_positions == 512
+    assert Pooled.split(tiny.model("llama")).max_positions is None
+    assert Pooled.split(tiny.model("bert")).max_positions == 512
+    assert Pooled.split(tiny.model("deberta-v2")).max_positions is None
+    assert Pooled.split(tiny.model("deberta-v2", position_biased_input=True)).max_positions == 512
+
+
 ATTEND = [(True, None), (True, 5), (False, None), (False, 5)]
 
 
@@ -201,7 +264,7 @@ def test_blocks_of_queries_make_no_difference(
     causal: bool, window: int | None, softcap: float | None, keys: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the definition, written out: queries are the last 23 of `keys` positions."""
-    monkeypatch.setattr(segments, "BLOCK", 7)
+    monkeypatch.setitem(segments.BLOCK, "cpu", 7)
     make: Callable[[int], torch.Tensor] = lambda n: torch.randn(2, n, 8, generator=torch.Generator().manual_seed(n))  # noqa: E731
     query, key, value = make(23), make(keys), make(keys) + 1
     scores = query @ key.transpose(1, 2) * 0.7

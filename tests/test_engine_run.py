@@ -23,7 +23,7 @@ from tiebreak.render import Sequences
 
 ROWS = sequences(*np.random.default_rng(1).integers(1, 90, size=40))
 HALF = 0.15
-"""bf16 keeps 8 bits; logits here are of size 2 to 4, and the tiny models' weights are eight times those of trained ones."""
+"""bf16 keeps 8 bits. Logits here are of size 2 to 4, and the tiny models' weights eight times those of trained ones."""
 
 
 def engine(family: str = "llama", **options: Any) -> Engine:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tiebreak.engine import fast, machine, memory, prefix, varlen
 from tiebreak.engine.batches import microbatches
+from tiebreak.engine.checks import check_finite, check_sequences
 from tiebreak.engine.flow import Ahead, Collector, Job, drive
 from tiebreak.engine.options import Options
 from tiebreak.engine.packed import Packed, Ragged, pack
@@ -20,7 +21,6 @@ from tiebreak.engine.pipeline import Pipeline
 from tiebreak.engine.pooled import Pooled
 from tiebreak.engine.prefix import Unit
 from tiebreak.engine.ranks import Relay
-from tiebreak.errors import UsageError
 
 MAX_TOKENS: Final = {"cpu": 4096, "cuda": 16384}
 """Tokens of a micro-batch when nobody chose: enough to keep the device busy, halved when memory is short."""
@@ -49,7 +49,9 @@ class Engine:
     def __init__(self, model: Any, options: Options | None = None) -> None:
         self.options = options or Options()
         self.pooled = (model if isinstance(model, Pooled) else Pooled.split(model)).eval()
-        self.devices = machine.devices(self.options.devices, machine.size(self.pooled))
+        self.devices = machine.devices(
+            self.options.devices, machine.expected_bytes(self.pooled, self.options.precision)
+        )
         self.precision = machine.precision(self.options.precision, self.devices)
         self.max_tokens = self.options.max_tokens or MAX_TOKENS.get(self.devices[0].type, MAX_TOKENS["cpu"])
         self.halvings = 0
@@ -113,7 +115,7 @@ class Engine:
         self, sequences: Ragged, units: list[Unit], compute: Callable[[Packed], Tensor], advance: Callable[[int], None]
     ) -> np.ndarray:
         started, before = time.perf_counter(), self.halvings
-        self._check(sequences)
+        check_sequences(sequences, self.pooled)
         collected = Collector(len(sequences), advance)
         threads = torch.get_num_threads()
         batches = 0
@@ -130,7 +132,7 @@ class Engine:
         rows = collected.rows() if len(sequences) else self._no_rows(compute)
         rows = rows if self._relay is None else self._relay.share(rows)
         self._report(units, batches, self.halvings - before, time.perf_counter() - started)
-        self._check_finite(rows)
+        check_finite(rows, self.precision)
         return rows
 
     def _attempt(
@@ -177,33 +179,6 @@ class Engine:
         if len(failed.units) == 1:
             left = [other for other in left if other is not unit] + prefix.singles(sequences, unit.members)
         return left
-
-    def _check(self, sequences: Ragged) -> None:
-        """A wrong token or position would be an error without words on a GPU, or no error at all."""
-        vocabulary, furthest = self.pooled.vocabulary, self.pooled.max_positions
-        for i in range(len(sequences)):
-            row = np.asarray(sequences[i])
-            if not len(row):
-                raise UsageError(f"sequence {i} has no tokens", expected="at least one token a sequence")
-            if row.min() < 0 or row.max() >= vocabulary:
-                raise UsageError(
-                    f"sequence {i} has token {row.max() if row.max() >= vocabulary else row.min()}",
-                    expected=f"tokens 0 .. {vocabulary - 1}: the tokenizer is not this model's",
-                )
-            if furthest is not None and len(row) > furthest:
-                raise UsageError(
-                    f"sequence {i} has {len(row)} tokens", expected=f"at most {furthest}, the positions of this model",
-                    mend=f"--max-length {furthest}",
-                )  # fmt: skip
-
-    def _check_finite(self, rows: np.ndarray) -> None:
-        wrong = ~np.isfinite(rows).all(axis=1)
-        if wrong.any():
-            raise UsageError(
-                f"{wrong.sum()} of {len(rows)} sequences have logits that are not finite in {self.precision}"
-                f" (the first is sequence {int(np.argmax(wrong))})",
-                expected="finite logits", mend="--precision bf16 or fp32",
-            )  # fmt: skip
 
     def _no_rows(self, compute: Callable[[Packed], Tensor]) -> np.ndarray:
         with torch.inference_mode(), self._turn():

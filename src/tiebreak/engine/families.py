@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from torch import Tensor, nn
 
 from tiebreak.errors import UsageError
 
 Pooling = Literal["last", "first", "mean"]
+
+PROVEN: Final = frozenset(
+    {"llama", "gemma2", "gemma3_text", "qwen2", "qwen3", "mistral", "bert", "deberta-v2", "modernbert"}
+)
+"""Families that the tests hold exact; a model of another one has to prove itself when it is taken apart."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +69,18 @@ def parts(model: Any) -> Parts:
         f"the family {kind!r} ({type(model).__name__}) cannot be packed",
         expected="BERT, DeBERTa-v2/v3, ModernBERT, or a decoder such as Llama, Gemma 2 and 3, Qwen 2.5 and 3, Mistral",
     )
+
+
+def furthest(config: Any, backbone: nn.Module) -> int | None:
+    """The longest sequence whose answer stands by itself; None: any.
+
+    Absolute positions come to an end. Rotary embeddings of the kinds `dynamic` and `longrope` change with the longest
+    row of a batch, once that is longer than what the model was first trained on.
+    """
+    table = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
+    limits = [table.num_embeddings] if isinstance(table, nn.Embedding) else []
+    rope = getattr(config, "rope_parameters", None) or {}
+    for kind in (rope, *rope.values()):
+        if isinstance(kind, dict) and kind.get("rope_type") in {"dynamic", "longrope"}:
+            limits.append(kind.get("original_max_position_embeddings") or config.max_position_embeddings)
+    return min(limits, default=None)

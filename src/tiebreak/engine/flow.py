@@ -169,7 +169,7 @@ class Collector:
                 return
             host = rows.to("cpu", non_blocking=True)
             with torch.cuda.device(rows.device):
-                arrived = torch.cuda.Event()
+                arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 arrived.record()
             self._waiting.append((where, host, arrived))
             while len(self._waiting) > IN_FLIGHT:

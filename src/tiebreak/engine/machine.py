@@ -96,3 +96,10 @@ def size(module: nn.Module) -> int:
     """Bytes of the parameters and buffers."""
     tensors: list[Any] = [*module.parameters(), *module.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def expected_bytes(module: nn.Module, precision: str) -> int:
+    """Bytes on a GPU in a chosen precision; auto is 16 bits there."""
+    if precision == "fp32" or is_quantised(module):
+        return size(module)
+    return 2 * sum(parameter.numel() for parameter in module.parameters())

@@ -7,9 +7,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tiebreak.engine import attention, deberta
+from tiebreak.engine import attention, deberta, families, proof
 from tiebreak.engine.encoders import FastEncoder, fast_path
-from tiebreak.engine.families import Pooling, parts
+from tiebreak.engine.families import Pooling
 from tiebreak.engine.packed import Packed
 from tiebreak.errors import UsageError
 
@@ -50,8 +50,11 @@ class Pooled(nn.Module):
                     "a prompt-learning adapter cannot be packed", expected="LoRA or another weight adapter"
                 )
             model = model.get_base_model()
-        found = parts(model)
-        return cls(found.backbone, found.pooling, found.head)
+        found = families.parts(model)
+        pooled = cls(found.backbone, found.pooling, found.head)
+        if model.config.model_type not in families.PROVEN:
+            proof.prove(model, pooled)
+        return pooled
 
     @property
     def config(self) -> Any:
@@ -66,10 +69,8 @@ class Pooled(nn.Module):
 
     @property
     def max_positions(self) -> int | None:
-        """The longest sequence that has positions; None where positions are relative and have no end."""
-        embeddings = getattr(self.backbone, "embeddings", None)
-        table = getattr(embeddings, "position_embeddings", None)
-        return table.num_embeddings if isinstance(table, nn.Embedding) else None
+        """The longest sequence whose answer stands by itself; None where there is no end."""
+        return families.furthest(self.config, self.backbone)
 
     @property
     def _quick(self) -> FastEncoder | None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tiebreak.engine.packed import Packed
 
-BLOCK: Final = 256
-"""Queries scored at a time where a mask or scores must be written out: bounds memory at BLOCK x keys x heads."""
+BLOCK: Final = {"cpu": 256, "cuda": 1024}
+"""Queries scored at a time where a mask or scores must be written out: bounds memory at block x keys x heads, and a
+window's work at block + window keys. A GPU wants fewer, larger steps."""
 
 
 def per_sequence(
@@ -79,8 +80,9 @@ def attend(
             query[None], key[None], value[None], dropout_p=dropout, is_causal=causal and queries > 1, scale=scale
         )[0]
     outs = []
-    for start in range(0, queries, BLOCK):
-        end = min(start + BLOCK, queries)
+    block = BLOCK.get(query.device.type, BLOCK["cpu"])
+    for start in range(0, queries, block):
+        end = min(start + block, queries)
         first, last = keys - queries + start, keys - queries + end
         low = 0 if window is None else max(0, first - window + 1)
         high = last if causal else keys if window is None else min(keys, last + window - 1)

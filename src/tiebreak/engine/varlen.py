@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -46,6 +46,9 @@ class Need:
         return (reach, 0 if self.causal else reach)
 
 
+HALVES: Final = (torch.bfloat16, torch.float16)
+"""What the kernels compute in."""
+
 Kernel = Callable[[Tensor, Tensor, Tensor, Packed, Need], Tensor]
 
 
@@ -63,7 +66,7 @@ def choose(
     device: torch.device, dtype: torch.dtype, head_size: int, *, windowed: bool, softcapped: bool, dropped: bool
 ) -> tuple[str, Kernel]:
     """The name of a kernel and the kernel."""
-    if _has_flash(device) and dtype in {torch.bfloat16, torch.float16} and head_size % 8 == 0 and head_size <= 256:
+    if _has_flash(device) and dtype in HALVES and head_size % 8 == 0 and head_size <= 256:
         torch_has = _torch_can()
         if "attend" in torch_has and not softcapped and not dropped and (not windowed or "window_size" in torch_has):
             return "torch varlen", _torch_varlen
