@@ -57,9 +57,11 @@ def test_actors_write_the_bytes_of_one_process_and_ray_keeps_quiet(here: Path) -
 @pytest.mark.slow
 def test_a_dead_actor_costs_nothing(here: Path) -> None:
     faults = environment(here, f'if "40" in table["id"] and first_time("died"):\n    {DIE}', condition=IN_ACTORS)
-    done = on_ray(here, faults=faults)
+    done = on_ray(here, "--json", faults=faults)
     assert done.returncode == 0, done.stderr
     assert (here / "died").exists()
+    assert json.loads(done.stdout)["retried"] >= 1
+    assert "an actor died; done again by another: chunks" in done.stderr
     assert (here / "p.parquet").read_bytes() == (here / "one.parquet").read_bytes()
 
 
@@ -68,7 +70,7 @@ def test_a_chunk_that_kills_its_actors_ends_the_run_and_resume_needs_only_the_re
     faults = environment(here, f'if "40" in table["id"]:\n    {DIE}', condition=IN_ACTORS)
     broken = on_ray(here, faults=faults)
     assert broken.returncode == ResourceError.exit_code, broken.stderr
-    assert "Ray gave up" in broken.stderr
+    assert "two actors died with chunk 5" in broken.stderr
     assert "--resume" in broken.stderr
     kept = len(list((here / "p.parquet.parts").glob("0*.parquet")))
     done = on_ray(here, "--resume", "--json")

@@ -425,7 +425,7 @@ def test_workers_killed_at_random_cost_nothing(tmp_path: Path) -> None:
         reached = parts_of(tmp_path)
         os.kill(dice.choice(processes(tmp_path / "p.parquet.parts")), signal.SIGKILL)
         wait_for(lambda: parts_of(tmp_path) >= min(reached + 3, 30), running)  # noqa: B023
-    out, said = running.communicate(timeout=60)
+    _out, said = running.communicate(timeout=60)
     assert running.returncode == 0, said.decode()
     assert said.decode().count("SIGKILL") == 3
     assert (tmp_path / "p.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()

@@ -10,6 +10,8 @@ import io
 import json
 import logging
 import os
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -39,20 +41,47 @@ STORE_BYTES: Final = 512 << 20
 class Judging:
     """What each actor holds: the judge, loaded once, by the first chunk."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, attempts: Any) -> None:
+        self.job, self.attempts = job, attempts
         self.judge: Judge | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Judge one chunk: its number and its texts in; its number and its predictions out, or an error in words."""
         number, texts = int(batch["chunk"][0]), batch["table"][0]
         try:
+            self._begin(number)
             if self.judge is None:
                 self.judge = worker.load(self.job, Rank())
             table = self.judge.predict(pl.read_parquet(io.BytesIO(texts)))
         except TiebreakError as error:  # raised on purpose: Ray would wrap it into pages of its own, and try again
             return {"chunk": [number], "table": [b""], "error": [json.dumps(worker.words(error))]}
         return {"chunk": [number], "table": [_packed(table)], "error": [""]}
+
+    def _begin(self, number: int) -> None:
+        attempt = import_module("ray").get(self.attempts.begin.remote(number))
+        if attempt > 1 + RETRIES:
+            raise ResourceError(
+                f"two actors died with chunk {number}",
+                expected="an actor that lives to the end of its chunk",
+                mend="more memory, a smaller --max-tokens or fewer --workers; then the same command with --resume "
+                "(finished parts are kept)",
+            )
+
+
+class Attempts:
+    """Counts, in an actor of its own that outlives the others, how often each chunk was begun."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+
+    def begin(self, number: int) -> int:
+        """Count one more attempt and say which it is."""
+        self.counts[number] += 1
+        return self.counts[number]
+
+    def repeated(self) -> list[int]:
+        """Chunks that were begun more than once."""
+        return sorted(number for number, count in self.counts.items() if count > 1)
 
 
 def predict_ray(tables: Iterable[pl.DataFrame], plan: Plan, progress: Progress = SILENT) -> Run:
@@ -75,9 +104,8 @@ def predict_ray(tables: Iterable[pl.DataFrame], plan: Plan, progress: Progress =
                 for number, table in reading.pending()
             ]
             progress.total(reading.rows)
-            if refs:
-                _judge(ray, refs, plan, parts, progress)
-        return finish(parts, reading.count, plan.output, plan.form, plan.sample, reused=reading.reused)
+            retried = _judge(ray, refs, plan, parts, progress) if refs else 0
+        return finish(parts, reading.count, plan.output, plan.form, plan.sample, reused=reading.reused, retried=retried)
 
 
 class _Reading:
@@ -103,14 +131,15 @@ class _Reading:
             raise
 
 
-def _judge(ray: Any, refs: list[Any], plan: Plan, parts: Parts, progress: Progress) -> None:
-    """Let the actors judge, and store each part as it comes back."""
+def _judge(ray: Any, refs: list[Any], plan: Plan, parts: Parts, progress: Progress) -> int:
+    """Let the actors judge, and store each part as it comes back; how many chunks needed a second attempt."""
+    # Ray Data would try a chunk that kills its actor for ever; the number of attempts is kept here.
+    attempts = ray.remote(num_cpus=0)(Attempts).remote()
     gpus = _gpus_of_one(plan.runtime.devices, ray)
     judged = ray.data.from_arrow_refs(refs).map_batches(
-        Judging, fn_constructor_args=(plan.job(""),), batch_size=1, batch_format="numpy",
+        Judging, fn_constructor_args=(plan.job(""), attempts), batch_size=1, batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=_actors(plan, ray, gpus), max_tasks_in_flight_per_actor=2),
         num_cpus=None if os.environ.get("RAY_ADDRESS") else worker.threads(plan.workers), num_gpus=gpus or None,
-        ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": RETRIES},
     )  # fmt: skip
     try:
         for row in judged.iter_rows():
@@ -119,13 +148,16 @@ def _judge(ray: Any, refs: list[Any], plan: Plan, parts: Parts, progress: Progre
             table = pl.read_parquet(io.BytesIO(row["table"]))
             parts.store(int(row["chunk"]), table)
             progress.chunk(table)
+        repeated: list[int] = ray.get(attempts.repeated.remote())
     except ray.exceptions.RayError as error:
         raise ResourceError(
             f"Ray gave up: {_last_line(error)}",
-            expected="actors that live to the end of their chunks",
-            mend="more memory, a smaller --max-tokens or fewer --workers; then the same command with --resume "
-            "(finished parts are kept)",
+            expected="a cluster that lives to the end of the run",
+            mend="ray status shows what there is; then the same command with --resume (finished parts are kept)",
         ) from error
+    if repeated:
+        progress.note(f"an actor died; done again by another: chunks {', '.join(map(str, repeated))}")
+    return len(repeated)
 
 
 def _gpus_of_one(devices: str, ray: Any) -> int:
@@ -157,6 +189,20 @@ def _packed(table: pl.DataFrame) -> bytes:
 
 
 @contextmanager
+def _hushed() -> Iterator[None]:
+    """Ray's core says on stderr that it was told to say nothing."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+@contextmanager
 def _ray(workers: int) -> Iterator[Any]:
     """Ray, connected or started, and left again; quiet, and heard by this machine alone where it is our own."""
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
@@ -166,7 +212,8 @@ def _ray(workers: int) -> Iterator[Any]:
     own = {"num_cpus": max(worker.cores(), workers), "_node_ip_address": "127.0.0.1", "include_dashboard": False,
            "object_store_memory": STORE_BYTES}  # fmt: skip
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
+        with _hushed():
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ResourceError(
             f"Ray cannot be reached at {address or 'this machine'}: {_last_line(error)}",
