@@ -20,8 +20,8 @@ SCORES: Final = 4_000_000
 BLOCK: Final = 256
 """Queries at a time where they see a window only."""
 
-LEAST, MOST = 2.0**-60, 2.0**100
-"""Sums of weights between which no weight was lost and none overflowed."""
+LEAST, MOST = 2.0**-60, 2.0**115
+"""Sums of weights between which no weight was lost and none overflowed, with values up to 2^12."""
 
 
 def split(x: Tensor, parts: int, heads: int) -> Tensor:
@@ -75,32 +75,45 @@ def attend(query: Tensor, key: Tensor, value: Tensor, out: Tensor, reach: int | 
             low, high = max(0, start - reach), min(keys, end + reach)
             seen = _seen(end - start, high - low, start - low, reach, query.dtype)
         scores = torch.bmm(query[:, start:end], key[:, low:high].transpose(1, 2))
-        soften(scores, value[:, low:high], out[:, start:end], seen)
+        soften(scores, value[:, low:high], out[:, start:end], seen, own=start - low)
 
 
-def soften(scores: Tensor, value: Tensor, out: Tensor, seen: Tensor | None = None) -> None:
+def soften(scores: Tensor, value: Tensor, out: Tensor, seen: Tensor | None = None, *, own: int = 0) -> None:
     """Softmax to base 2 of (heads, queries, keys) and its product with the values, written into `out`.
 
     The maximum is not subtracted: softmax does not depend on it, and finding it costs as much as all the rest. Whether
-    a row came near the ends of the number range is seen in its sum afterwards; then it is done again, the slow way.
+    a row came near the ends of the number range is seen in its sum afterwards. Then it is done again less each query's
+    score with its own key (MiniLM's first layer needs it: scores to 2^146, but to 2^46 beside the own), and if that
+    is not enough, with the maximum.
 
     Args:
-        scores: Scores times log2(e).
+        scores: Scores times log2(e); overwritten.
         value: (heads, keys, head size).
         out: (heads, queries, head size), any strides.
         seen: One where a query sees a key, else zero, (queries, keys).
+        own: Which key is the first query's own.
     """
+    weights, total = _powers(scores, seen)
+    if not _is_safe(total):
+        scores -= scores.diagonal(own, 1, 2).unsqueeze(-1).clone()
+        weights, total = _powers(scores, seen)
+    if not _is_safe(total):
+        masked = scores if seen is None else scores.masked_fill(seen == 0, -math.inf)
+        weights = torch.softmax(masked.float() * math.log(2), -1).to(scores.dtype)
+        total = torch.ones_like(total)
+    torch.div(torch.bmm(weights, value), total, out=out)
+
+
+def _powers(scores: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
     weights = torch.exp2(scores)
     if seen is not None:
         weights *= seen
-    total = weights.sum(-1, keepdim=True)
+    return weights, weights.sum(-1, keepdim=True)
+
+
+def _is_safe(total: Tensor) -> bool:
     least, most = torch.aminmax(total)
-    if not (float(least) > LEAST and float(most) < MOST):
-        if seen is not None:
-            scores = scores.masked_fill(seen == 0, -math.inf)
-        weights = torch.softmax(scores.float() * math.log(2), -1).to(scores.dtype)
-        total = torch.ones_like(total)
-    torch.div(torch.bmm(weights, value), total, out=out)
+    return float(least) > LEAST and float(most) < MOST
 
 
 @lru_cache(maxsize=64)

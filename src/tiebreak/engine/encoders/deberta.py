@@ -107,7 +107,7 @@ class Layer:
             high = min(low + step, queries)
             rows = _rows(low, high, length, *self.distances)
             scores = self._scores(query[:, low:high], key, rows)
-            soften(scores, value, out[:, low:high])
+            soften(scores, value, out[:, low:high], own=low)
 
     def _scores(self, query: Tensor, key: Tensor, rows: Tensor) -> Tensor:
         """(heads, block, length): content with content, content with position, position with content."""
