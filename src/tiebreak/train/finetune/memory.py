@@ -5,14 +5,14 @@
     gradients    bytes of every trained parameter
     optimiser    adamw two numbers of the weight's type; 8-bit adamw two bytes and two 32-bit scales for each 256
                  weights (weights of fewer than 4,096 elements keep 32-bit states); kahan_adamw see `kahan`
-    casts        mixed precision keeps a copy of every trained matrix in the type it computes in, until the backward pass
+    casts        mixed precision keeps a copy of every trained matrix in the type it computes in until the backward pass
     activations  what autograd keeps of the forward pass of one micro-batch, and the gradients inside one block:
-                     keep_all  = a n + q n s        n tokens in sequences of s tokens
-                     plain     = keep_all (1 + 1 / blocks)
-                     checkpointed = inputs of the blocks + 2 keep_all / blocks
-                 a and q are measured: a forward pass of the network at its real size on torch's meta device, at two
-                 lengths, with every tensor that autograd saves counted once. q counts only where the attention keeps its
-                 scores: soft-capping, DeBERTa, dropout on them
+                     kept         = a n + q n s        n tokens in sequences of s tokens
+                     plain        = kept (1 + 1 / blocks)
+                     checkpointed = inputs of the blocks + 2 kept / blocks
+                 a and q are measured: the network runs forward at its real size on torch's meta device, and every
+                 tensor that autograd saves is counted once. q counts only where the attention keeps its scores: with
+                 soft-capping, in DeBERTa, with dropout on them
 
 Not in it: CUDA itself (about half a GB), fragmentation, and the loading of a checkpoint. Under FSDP weights, gradients
 and states are divided by the processes, and one block stands whole.
@@ -21,6 +21,7 @@ and states are divided by the processes, and one block stands whole.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,9 @@ NF4_BYTES: Final = 0.5 + 1 / 64 + 4 / (64 * 256)
 SMALLEST_8BIT: Final = 4096
 LENGTHS: Final = (512, 1024)
 """Tokens of the two forward passes that are counted: tables that do not grow with the tokens are small beside them."""
+
+SHORT: Final = 64
+"""Tokens of the one pass of a model that keeps no scores; the meta device does keep them, but so few are nothing."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +112,21 @@ def _activations(model: JudgeModel, recipe: Recipe) -> float:
     if recipe.checkpointing:
         getattr(inner, "activation_checkpointing_disable", inner.gradient_checkpointing_disable)()
     pair = 2 if model.kind == "siamese" else 1
-    short, long = (saved_bytes(model, length) / (length * pair) for length in LENGTHS)
-    quadratic = (long - short) / (LENGTHS[1] - LENGTHS[0])
-    linear = short - quadratic * LENGTHS[0]
+    quadratic = 0.0
+    if _keeps_scores(model):
+        short, long = (saved_bytes(model, length) / (length * pair) for length in LENGTHS)
+        quadratic = (long - short) / (LENGTHS[1] - LENGTHS[0])
+        linear = short - quadratic * LENGTHS[0]
+    else:
+        linear = saved_bytes(model, SHORT) / (SHORT * pair)
     longest = max(template.max_length for template in recipe.templates)
     tokens = max(recipe.batches.tokens, longest)
-    keep_all = float(linear * tokens + (quadratic * tokens * longest if _keeps_scores(model) else 0.0))
+    kept = linear * tokens + quadratic * tokens * longest
     depth = len(modelling.blocks(model))
     if not recipe.checkpointing:
-        return keep_all * (1 + 1 / depth)
-    inputs = depth * tokens * model.pooled.config.hidden_size * dtype.itemsize
-    return inputs + 2 * keep_all / depth
+        return kept * (1 + 1 / depth)
+    inputs: int = depth * tokens * model.pooled.config.hidden_size * dtype.itemsize
+    return inputs + 2 * kept / depth
 
 
 def _keeps_scores(model: JudgeModel) -> bool:
@@ -148,7 +156,7 @@ def _states(parameter: Tensor, recipe: Recipe) -> float:
     return 2 * count * size
 
 
-def _casts(model: JudgeModel, trained: list[Tensor]) -> int:
+def _casts(model: JudgeModel, trained: Sequence[Tensor]) -> int:
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     return sum(
         2 * p.numel() for p in trained if p.dim() > 1 and p.element_size() > 2 and id(p) not in embeddings
