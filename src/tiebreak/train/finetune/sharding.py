@@ -38,6 +38,7 @@ def shard(model: JudgeModel, device: str) -> None:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device, (processes.world(),))
-    for block in modelling.blocks(model):
-        fully_shard(block, mesh=mesh)
+    # The head apart, since it is fp32 beside a backbone in bf16, and a group has one type.
+    for module in (*modelling.blocks(model), *modelling.top(model)):
+        fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh)
