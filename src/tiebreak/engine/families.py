@@ -38,14 +38,14 @@ class FirstTokenHead(nn.Module):
     BERT's pooler belongs to the backbone, so that the two may differ in precision.
     """
 
-    def __init__(self, pooler: nn.Module, dropout: nn.Module, classifier: nn.Linear) -> None:
+    def __init__(self, pooler: nn.Module, dropout: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
         self.pooler, self.dropout, self.classifier = pooler, dropout, classifier
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits (n, outputs) from first-token states (n, hidden)."""
         pooled = self.dropout(self.pooler(states.unsqueeze(1)))
-        logits: Tensor = self.classifier(pooled.to(self.classifier.weight.dtype))
+        logits: Tensor = self.classifier(pooled.to(next(self.classifier.parameters()).dtype))
         return logits
 
 
