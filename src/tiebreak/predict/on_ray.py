@@ -10,10 +10,11 @@ import io
 import json
 import logging
 import os
+import secrets
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
@@ -204,26 +205,37 @@ def _hushed() -> Iterator[None]:
 
 @contextmanager
 def _ray(workers: int) -> Iterator[Any]:
-    """Ray, connected or started, and left again; quiet, and heard by this machine alone where it is our own."""
+    """Ray, connected or started, and left again. It tells people on stdout what goes on, where data belongs."""
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    address = os.environ.get("RAY_ADDRESS")
+    own = _own(workers) if address is None else {}
     ray = import_module("ray")
     import_module("ray.data")
-    address = os.environ.get("RAY_ADDRESS")
-    own = {"num_cpus": max(worker.cores(), workers), "_node_ip_address": "127.0.0.1", "include_dashboard": False,
-           "object_store_memory": STORE_BYTES}  # fmt: skip
-    try:
-        with _hushed():
-            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ResourceError(
-            f"Ray cannot be reached at {address or 'this machine'}: {_last_line(error)}",
-            expected="a running cluster in RAY_ADDRESS, or none for a Ray of one's own",
-            mend="ray status shows whether it runs",
-        ) from error
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    with redirect_stdout(io.StringIO()):
+        try:
+            with _hushed():
+                ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ResourceError(
+                f"Ray cannot be reached at {address or 'this machine'}: {_last_line(error)}",
+                expected="a running cluster in RAY_ADDRESS, or none for a Ray of one's own",
+                mend="ray status shows whether it runs",
+            ) from error
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _own(workers: int) -> dict[str, Any]:
+    """A Ray for this machine alone: it listens to nobody without a token that is made anew for each run."""
+    if "ray" not in sys.modules:  # it looks for the token once, when it is imported
+        os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+    return {
+        "num_cpus": max(worker.cores(), workers), "include_dashboard": False, "object_store_memory": STORE_BYTES,
+        # Ray takes 127.0.0.1 for a wish to be reachable and looks for another address.
+        "_node_ip_address": "127.0.0.2" if sys.platform == "linux" else "127.0.0.1",
+    }  # fmt: skip
