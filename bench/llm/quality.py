@@ -1,6 +1,6 @@
 """How good small fine-tuned judges are on held-out arena votes, beside the embedded judge and blended with it.
 
-`python -m bench.llm.quality --data ../shared/data`: grouped 5-fold cross-validation on kaggle_lmsys_1k. A fold's votes,
+`python -m bench.llm.quality --data ../shared/data`: grouped 3-fold cross-validation on kaggle_lmsys_1k. A fold's votes,
 and all that share a prompt or an answer pair with them, are in no training of any source. The number of steps is fixed
 beforehand: no step is chosen on the held-out votes. A stopped run goes on where it was.
 """
@@ -23,11 +23,13 @@ from tiebreak.train.finetune.read import read
 from tiebreak.train.finetune.run import finetune
 
 TARGET = "kaggle_lmsys_1k"
-SUPPORT = ("llmeval2", "fastchat_arena_100", "pandalm_testset")
-FOLDS = 5
+SHORT = ["templates.0.max_length=320", "templates.0.truncation=middle"]
 RECIPES: dict[str, tuple[tuple[str, ...], list[str]]] = {
-    "minilm-l6-cpu": (SUPPORT, []),
-    "smollm2-135m-lora": ((), []),
+    "minilm-l6-cpu": ((), [*SHORT, "epochs=2", "batches.rows=16", "batches.tokens=4096", "precision=bf16"]),
+    "smollm2-135m-lora": (
+        (),
+        ["templates.0.name=plain", "templates.0.chat=false", *SHORT, "lora.layers=[20,29]", "batches.tokens=2048"],
+    ),
 }
 """Of each recipe the supporting sources, always trained on, and what the CPU budget changes in it."""
 
