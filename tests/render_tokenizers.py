@@ -119,9 +119,8 @@ def built(family: str, model: str) -> PreTrainedTokenizerFast:
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in others])
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
     unknown = "[UNK]" if "WordPiece" in model else "<unk>" if "Unigram" in model else None
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=special[1], eos_token=special[0], unk_token=unknown
-    )
+    names = {"bos_token": special[1], "eos_token": special[0], "unk_token": unknown}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
 def _bytes(known: list[str]) -> Tokenizer:
@@ -136,7 +135,7 @@ def _bytes(known: list[str]) -> Tokenizer:
 
 
 def _lines(known: list[str]) -> Tokenizer:
-    """Like Gemma: no split into words, the added tokens are pieces of the vocabulary, two of them reachable by merges."""
+    """Like Gemma: no split into words, added tokens are pieces of the vocabulary; merges lead to two of them."""
     letters = sorted({letter for token in known for letter in token} | set("".join(TEXT)) | {"\u2581"})
     reachable = known[:2]
     prefixes = sorted({token[:i] for token in reachable for i in range(2, len(token))}, key=len)

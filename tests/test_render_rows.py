@@ -263,7 +263,7 @@ def test_real_votes_keep_the_budget_and_the_ledger() -> None:
     for name in PAIRS:
         for policy in POLICIES:
             made = Renderer(template(name, truncation=policy, max_length=1024), TOKENIZER)
-            rendered = made.render(pl.concat([votes.head(100), nulls]))
+            rendered = made.render(pl.concat([votes.head(30), nulls]))
             assert rendered.sequences.lengths.max() <= 1024
             full = ~rendered.truncated
             kept = rendered.ledger.select(pl.sum_horizontal("kept_prompt", "kept_a", "kept_b")).to_series().to_numpy()

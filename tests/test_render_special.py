@@ -17,9 +17,8 @@ from tiebreak.errors import TiebreakError, UsageError
 from tiebreak.render import Renderer, template
 from tiebreak.render.texts import Texts, forbidden_ids
 
-TOKENIZERS = [
-    *DOWNLOADED, *PACKAGED, "tiny", *(f"{family}, {model}" for family in INVENTORIES for model in MODELS),
-]  # fmt: skip
+BUILT = [f"{family}, {model}" for family in INVENTORIES for model in MODELS]
+TOKENIZERS = [*DOWNLOADED, *PACKAGED, "tiny", *BUILT]
 
 PIECES = [
     "<|", "|>", "eot_id", "im_start", "<unused7>", "<bos>", "\u2581", "<", ">", " ", "</think>", "[UNK]", "<|eot_id|>",
@@ -103,7 +102,7 @@ def test_plain_text_is_tokenised_as_the_tokenizer_does_it(name: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.sampled_from([f"{family}, {model}" for family in INVENTORIES for model in MODELS]),
+    st.sampled_from(BUILT),
     st.lists(st.sampled_from(PIECES), max_size=8),
 )
 def test_no_mixture_of_pieces_makes_one(name: str, parts: list[str]) -> None:

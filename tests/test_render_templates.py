@@ -205,20 +205,21 @@ def test_a_budget_below_the_frame_is_refused_with_the_least_one(name: str) -> No
     Renderer(template(name, max_length=least), own)
 
 
-FINGERPRINT = """
+FINGERPRINTS = """
 import json, sys
-sys.path.insert(0, {tests!r})
-import tiny
-from tiebreak.render import Renderer, template
-print(json.dumps([Renderer(template(name), tiny.tokenizer()).fingerprint() for name in {names!r}]))
+from transformers import PreTrainedTokenizerFast
+from tiebreak.render import TEMPLATES, Renderer, template
+own = PreTrainedTokenizerFast.from_pretrained(sys.argv[1])
+print(json.dumps([Renderer(template(name), own).fingerprint() for name in TEMPLATES]))
 """
 
 
-def test_the_fingerprint_is_the_same_in_every_process_and_knows_every_change() -> None:
+def test_the_fingerprint_is_the_same_in_every_process_and_knows_every_change(tmp_path: Path) -> None:
     own = tiny.tokenizer()
+    own.save_pretrained(tmp_path)
     here = [Renderer(template(name), own).fingerprint() for name in TEMPLATES]
-    code = FINGERPRINT.format(tests=str(Path(__file__).parent), names=list(TEMPLATES))
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", FINGERPRINTS, str(tmp_path)]
+    there = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert json.loads(there) == here
     changes: list[dict[str, Any]] = [
         {"max_length": 1023}, {"truncation": "left"}, {"truncation": "middle"}, {"instruction": "Judge."},

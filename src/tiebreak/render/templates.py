@@ -22,6 +22,7 @@ SNIPS: Final[Mapping[str, str]] = {"middle": " (snip {count}) ", "rounds": " ...
 """What marks a cut, by policy, where the template does not say; other policies leave no mark."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(ge=1)]
 
 
 class _Part(BaseModel):
@@ -70,8 +71,8 @@ class Limits(_Part):
     """
 
     prompt_share: Share = 0.25
-    round_shares: tuple[int, int, int] = (20, 40, 40)
-    least_round: Annotated[int, Field(ge=1)] = 80
+    round_shares: tuple[Whole, Whole, Whole] = (20, 40, 40)
+    least_round: Whole = 80
     least_text: Annotated[int, Field(ge=0)] = 100
 
 
@@ -101,8 +102,8 @@ class Template(_Part):
     """
 
     name: Name
-    version: Annotated[int, Field(ge=1)] = 1
-    max_length: Annotated[int, Field(ge=1)] = 1024
+    version: Whole = 1
+    max_length: Whole = 1024
     truncation: Policy
     chat: bool
     layout: Layout
