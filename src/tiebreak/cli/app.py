@@ -19,11 +19,13 @@ from tiebreak.cli import (
     import_,
     overlap,
     predict,
+    recipe,
     split,
     stats,
     train_features,
     wrap,
 )
+from tiebreak.cli import train as finetune
 
 app = typer.Typer(
     name="tiebreak",
@@ -38,7 +40,14 @@ data = typer.Typer(
     help="Bring votes in and make them fit for use: import, clean, dedupe, split, overlap, stats.",
     no_args_is_help=True,
 )
-train = typer.Typer(help="Train a judge on votes.", no_args_is_help=True)
+train = typer.Typer(
+    cls=finetune.Group,
+    help="Train a judge on votes: a language model by a RECIPE (a YAML file, or the name of one that ships; see "
+    "`tiebreak recipe ls`), or counted features of the answers.",
+    epilog="Start: tiebreak train smollm2-135m-lora --data train.csv --dry-run",
+    no_args_is_help=True,
+)
+recipes = typer.Typer(help="The recipes that ship for `tiebreak train RECIPE`: ls, show, cp.", no_args_is_help=True)
 
 
 def _version(wanted: bool) -> None:
@@ -72,5 +81,10 @@ data.command("dedupe", epilog=dedupe.EPILOG)(dedupe.command)
 data.command("overlap", epilog=overlap.EPILOG)(overlap.command)
 data.command("split", epilog=split.EPILOG)(split.command)
 app.add_typer(train, name="train")
+train.command(finetune.RECIPE, epilog=finetune.EPILOG)(finetune.command)
 train.command("features", epilog=train_features.EPILOG)(train_features.command)
+app.add_typer(recipes, name="recipe")
+recipes.command("ls", epilog=recipe.LS_EPILOG)(recipe.ls)
+recipes.command("show", epilog=recipe.SHOW_EPILOG)(recipe.show)
+recipes.command("cp", epilog=recipe.CP_EPILOG)(recipe.cp)
 app.command("wrap", epilog=wrap.EPILOG)(wrap.command)

@@ -44,6 +44,19 @@ def read(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
     return made
 
 
+def checked(recipe: Recipe) -> Recipe:
+    """The recipe itself, if it keeps the rules that its parts have for each other.
+
+    Raises:
+        UsageError: It breaks some.
+    """
+    broken = rules.broken(recipe, shapes.settings(recipe.base))
+    if broken:
+        listing = "; ".join(str(Fault(recipe.name, rule.wrong, rule.expected, rule.mend)) for rule in broken)
+        raise UsageError(f"recipe {listing}")
+    return recipe
+
+
 def dump(recipe: Recipe) -> str:
     """The whole recipe, defaults written out, as YAML that `read` reads back equal."""
     return document.dump(recipe.model_dump(mode="json"))
