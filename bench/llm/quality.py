@@ -23,6 +23,7 @@ from tiebreak.train.finetune.read import read
 from tiebreak.train.finetune.run import finetune
 
 TARGET = "kaggle_lmsys_1k"
+FOLDS = 3
 SHORT = ["templates.0.max_length=320", "templates.0.truncation=middle"]
 RECIPES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "minilm-l6-cpu": ((), [*SHORT, "epochs=2", "batches.rows=16", "batches.tokens=4096", "precision=bf16"]),
