@@ -32,6 +32,7 @@ def render(evaluation: Evaluation) -> str:
         _section("Pictures", _pictures(evaluation), name="pictures"),
         _section("The three classes", tables.classes(evaluation), name="classes"),
         _section("Audits", tag("div", *tables.audits(evaluation), class_="columns"), name="audits"),
+        *_ledger(evaluation),
         _section("Slices", *tables.slices(evaluation), name="slices"),
         _section("Largest surprises", *tables.surprises(evaluation), name="surprises"),
         _section("How this was measured", *_method(evaluation), name="method"),
@@ -51,7 +52,8 @@ def render(evaluation: Evaluation) -> str:
 
 def _start(evaluation: Evaluation) -> Markup:
     counts = evaluation.counts
-    shown = ("baselines", "pictures", "classes", "audits", "slices", "surprises", "method")
+    ledger = ("ledger",) if evaluation.ledger else ()
+    shown = ("baselines", "pictures", "classes", "audits", *ledger, "slices", "surprises", "method")
     links = [tag("a", name, href=f"#{name}") for name in shown]
     files_ = [tag("a", "metrics.json", href="metrics.json"), tag("a", "csv/metrics.csv", href="csv/metrics.csv")]
     mind = summary.warnings(evaluation)
@@ -79,6 +81,12 @@ def _headline(evaluation: Evaluation) -> Markup:
 
 def _section(title: str, *children: Markup, name: str) -> Markup:
     return tag("section", tag("h2", title), *children, id=name)
+
+
+def _ledger(evaluation: Evaluation) -> list[Markup]:
+    if evaluation.ledger is None:
+        return []
+    return [_section("What the judge saw", *tables.ledger(evaluation.ledger), name="ledger")]
 
 
 def _pictures(evaluation: Evaluation) -> Markup:

@@ -67,6 +67,7 @@ def sheets(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
            for name, found in figures.items()},
         "baselines": _baselines(evaluation),
         "slices": _slices(evaluation),
+        **_ledger(evaluation),
         "surprises": evaluation.surprises,
     }  # fmt: skip
 
@@ -97,6 +98,15 @@ def _slices(evaluation: Evaluation) -> pl.DataFrame:
                 row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _ledger(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
+    if evaluation.ledger is None:
+        return {}
+    fields = evaluation.ledger.fields
+    rows = [{"field": name, "tokens": field.tokens, "kept": field.kept, "share_kept": field.share_kept}
+            for name, field in fields.items()]  # fmt: skip
+    return {"ledger": pl.DataFrame(rows)}
 
 
 def for_spreadsheets(table: pl.DataFrame) -> pl.DataFrame:

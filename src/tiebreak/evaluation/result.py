@@ -14,6 +14,7 @@ import tiebreak
 from tiebreak.evaluation.audits import Audit
 from tiebreak.evaluation.baselines import Baseline
 from tiebreak.evaluation.comparison import Comparison
+from tiebreak.evaluation.ledger import Ledger
 from tiebreak.evaluation.slices import Slice
 from tiebreak.scoring.bootstrap import LEVEL, Estimate
 
@@ -67,6 +68,7 @@ class Evaluation:
         curves: The table behind each picture.
         surprises: The votes with the largest log-loss.
         remarks: Sentences that readers must see before the figures.
+        ledger: What the judge saw of the texts, if it counts tokens.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Evaluation:
     curves: dict[str, pl.DataFrame]
     surprises: pl.DataFrame
     remarks: tuple[str, ...]
+    ledger: Ledger | None = None
 
     def __repr__(self) -> str:
         prior = self.baselines["prior"].metrics["log_loss"]
@@ -112,6 +115,8 @@ class Evaluation:
                 found[f"{name}.difference"] = baseline.difference
         if self.comparison:
             found |= {f"difference.{name}": value for name, value in self.comparison.difference.items()}
+        if self.ledger:
+            found |= self.ledger.figures
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,6 +135,7 @@ class Evaluation:
             "baselines": self.baselines,
             "comparison": self.comparison,
             "audits": self.audits,
+            "ledger": self.ledger,
             "slices": [_plain(part) | {"small": part.small} for part in self.slices],
             "slices_left_out": self.left_out,
             "surprises": self.surprises.drop("prompt", "response_a", "response_b", strict=False).to_dicts(),

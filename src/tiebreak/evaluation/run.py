@@ -11,7 +11,7 @@ import polars as pl
 from tiebreak import comparisons
 from tiebreak import predictions as tables
 from tiebreak.errors import UsageError
-from tiebreak.evaluation import audits, baselines, comparison, curves, sample, scores, slices, surprises
+from tiebreak.evaluation import audits, baselines, comparison, curves, ledger, sample, scores, slices, surprises
 from tiebreak.evaluation.result import Counts, Evaluation
 from tiebreak.scoring import metrics
 from tiebreak.scoring.bootstrap import Estimate
@@ -59,7 +59,7 @@ def evaluate(
     measured = sample.build(table, judged, resamples=resamples, seed=seed)
     other = _probabilities(against, table, measured, "against")
     mirrored = _probabilities(swapped, table, measured, "swapped")
-    parts, left_out = slices.measure(measured, other)
+    parts, left_out = slices.measure(measured, other, judged["truncated"].to_numpy()[measured.kept])
     versus = None if other is None else comparison.compare(measured, other, against_name)
     gaps = judged["swap_gap"].cast(pl.Float64).to_numpy()[measured.kept]
     given = {"predictions": predictions, "against": against, "swapped": swapped}
@@ -87,6 +87,7 @@ def evaluate(
         ),
         surprises=surprises.largest(measured, excerpts=excerpts),
         remarks=tuple(remarks),
+        ledger=ledger.measure(measured, judged),
     )
 
 

@@ -68,13 +68,22 @@ class Dimension:
     names: list[str]
 
 
-def measure(sample: Sample, other: np.ndarray | None = None) -> tuple[list[Slice], dict[str, str]]:
+def measure(
+    sample: Sample, other: np.ndarray | None = None, truncated: np.ndarray | None = None
+) -> tuple[list[Slice], dict[str, str]]:
     """All slices that the votes allow.
+
+    Args:
+        sample: The votes and the judge's probabilities.
+        other: Probabilities of another judge for the same votes, or None.
+        truncated: Whether the judge had to cut text, a row a scored vote; None if it says nothing of it.
 
     Returns:
         The slices, and the dimensions left out with the reason.
     """
     divisions, left_out = dimensions(sample)
+    if truncated is not None and truncated.any() and not truncated.all():
+        divisions.append(Dimension("what the judge saw", truncated.astype(np.int64), ["the whole text", "cut text"]))
     return [part for division in divisions for part in _measure(sample, division, other)], left_out
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from tiebreak.evaluation.ledger import Ledger
 from tiebreak.evaluation.result import Evaluation
 from tiebreak.scoring.bootstrap import Estimate
 
@@ -19,6 +20,8 @@ def sentences(evaluation: Evaluation) -> list[str]:
     if evaluation.comparison:
         found.insert(1, evaluation.comparison.sentence)
     found += [text for text in (_ties(evaluation), _length(evaluation), _position(evaluation)) if text]
+    if evaluation.ledger and evaluation.ledger.truncated:
+        found.append(_truncation(evaluation.ledger))
     weak = weakest(evaluation)
     if weak:
         more = f" and {len(weak) - SHOWN} more slices" if len(weak) > SHOWN else ""
@@ -134,6 +137,19 @@ def _position(evaluation: Evaluation) -> str:
     if gap is not None:
         return f"Changing the places of the answers moves a probability by {gap.value:.4f} on average."
     return "Whether the verdicts depend on the places of the answers was not measured."
+
+
+def _truncation(ledger: Ledger) -> str:
+    gap = ledger.log_loss_gap
+    text = f"The judge had to cut text in {_percent(ledger.truncated_share)} of the votes and read "
+    text += f"{100 * ledger.kept_share.value:.1f} % of all tokens"
+    if np.isnan(gap.low):
+        return f"{text}."
+    if gap.low <= 0 <= gap.high:
+        return f"{text}; that it judges these votes worse or better than the others cannot be shown ({gap})."
+    return (
+        f"{text}; its log-loss on these votes is {'higher' if gap.value > 0 else 'lower'} than on the others, by {gap}."
+    )
 
 
 def _percent(estimate: Estimate) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tiebreak.comparisons import LABELS
 from tiebreak.evaluation.audits import TITLES
+from tiebreak.evaluation.ledger import FIELDS, Ledger
 from tiebreak.evaluation.markup import Markup, tag
 from tiebreak.evaluation.result import Evaluation
 from tiebreak.evaluation.scores import NAMES
@@ -58,6 +59,22 @@ def audits(evaluation: Evaluation) -> Iterator[Markup]:
             titles = [TITLES[key] for key, why in audit.not_measured.items() if why == reason]
             missing.append(tag("p", f"Not measured ({reason}): {'; '.join(titles)}.", class_="quiet"))
         yield tag("div", tag("h3", name.capitalize()), _table(("", "Value"), rows) if rows else Markup(), *missing)
+
+
+def ledger(found: Ledger) -> Iterator[Markup]:
+    """Tokens of each text, and how many of them the judge saw."""
+    rows = [
+        tag("tr", tag("td", FIELDS[name]), tag("td", f"{field.tokens:,}"), tag("td", f"{field.kept:,}"),
+            tag("td", f"{100 * field.share_kept:.1f} %"))
+        for name, field in found.fields.items()
+    ]  # fmt: skip
+    yield _table(("", "Tokens", "Read by the judge", "Share read"), rows)
+    figures = (("Votes with cut text", found.truncated_share), ("Share of all tokens read", found.kept_share),
+               ("Log-loss on votes with cut text minus that on the others", found.log_loss_gap))  # fmt: skip
+    cells = [
+        tag("tr", tag("td", title), _signed(value) if "minus" in title else _cell(value)) for title, value in figures
+    ]
+    yield _table(("", "Value"), cells)
 
 
 def slices(evaluation: Evaluation) -> Iterator[Markup]:

@@ -65,7 +65,8 @@ def prediction_table(
     total = pl.sum_horizontal(pl.col(names).cast(pl.Float64, strict=False))
     off = (total - 1).abs()
     near = (off > 1e-6) & (off <= ROUNDING)
-    own = [name for name in ("swap_gap", "truncated") if columns is None and name in frame.columns]
+    ledger = predictions.LEDGER if set(predictions.LEDGER) <= set(frame.columns) else ()
+    own = [name for name in ("swap_gap", "truncated", *ledger) if columns is None and name in frame.columns]
     scaled = frame.select(
         pl.col("id").cast(pl.String),
         *(
