@@ -30,7 +30,7 @@ def pairs(count: int, prefix: int, seed: int = 0) -> tuple[list[np.ndarray], np.
 def padded(model: Any, rows: list[np.ndarray]) -> torch.Tensor:
     """Logits (n, outputs) of the model's own forward on one batch padded to the right."""
     longest = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    ids = torch.full((len(rows), longest), model.config.pad_token_id)
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.from_numpy(row)

@@ -119,9 +119,10 @@ def test_progress_counts_every_row_once() -> None:
 
 
 def test_the_report_says_how_it_ran() -> None:
-    run = engine(max_tokens=200)
+    run = engine(max_tokens=200, devices="cpu,cpu")
     run.logits(ROWS)
-    assert run.report["devices"] == ["cpu"]
+    assert run.report["devices"] == ["cpu", "cpu"]
+    assert run.report["stages"] == [0, 1, 3]
     assert run.report["precision"] == "fp32"
     assert run.report["attention"] == ["one SDPA a sequence"]
     assert run.report["tokens"] == sum(map(len, ROWS))

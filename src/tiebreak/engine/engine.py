@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiebreak.engine import fast, machine, memory, prefix, varlen
+from tiebreak.engine import fast, machine, memory, prefix
 from tiebreak.engine.batches import microbatches
 from tiebreak.engine.checks import check_finite, check_sequences
 from tiebreak.engine.flow import Ahead, Collector, Job, drive
@@ -191,7 +191,7 @@ class Engine:
             "devices": [str(device) for device in self.devices],
             "stages": getattr(self._pipeline or self._relay, "bounds", None),
             "precision": self.precision,
-            "attention": varlen.names(self.pooled, self.devices[0]),
+            "attention": fast.attention_names(self.pooled, self.devices[0]),
             "sequences": sum(len(unit.members) for unit in units),
             "tokens": computed + saved,
             "tokens_computed": computed,

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import torch
 
-from tiebreak.engine import cpu, encoders
+from tiebreak.engine import cpu, encoders, varlen
+from tiebreak.engine.cpu.modules import FastAttention
 from tiebreak.engine.pooled import Pooled
 from tiebreak.errors import UsageError
 
@@ -32,6 +33,14 @@ def speed_up(pooled: Pooled, precision: str, device: torch.device) -> list[str]:
         return cpu.speed_up(pooled.backbone, precision=chosen)
     refuse_int8(precision, str(device))
     return []
+
+
+def attention_names(pooled: Pooled, device: torch.device) -> list[str]:
+    """What computes attention: loops of our own, or the kernels of `varlen`."""
+    own = [isinstance(module, FastAttention) for module in pooled.backbone.modules()]
+    if any(own) or encoders.fast_path(pooled.backbone) is not None:
+        return ["own loops of a CPU"]
+    return varlen.names(pooled, device)
 
 
 def refuse_int8(precision: str, where: str) -> None:
