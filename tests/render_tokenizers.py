@@ -160,6 +160,6 @@ def _unigram(known: list[str]) -> Tokenizer:
 def _pieces(known: list[str]) -> Tokenizer:
     letters = sorted({letter for token in known for letter in token} | set("".join(TEXT)))
     vocabulary = ["[UNK]", *known, *letters, *(f"##{letter}" for letter in letters)]
-    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token=vocabulary[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return tokenizer

@@ -92,7 +92,7 @@ def test_a_width_that_normalises_to_a_special_token_does_not_make_it() -> None:
 def test_plain_text_is_tokenised_as_the_tokenizer_does_it(name: str) -> None:
     own = tokenizer(name)
     texts = [
-        "", "a", "Hello, world! ", "  two  spaces\n\n\n\tand   tabs\t\t\n", "def f(x):\n    return x ** 2\n", "12345678",
+        "", "a", "Hello, world! ", "  two  spaces\n\n\n\tand   tabs\t\t\n", "def f(x):\n    return x\n", "12345678",
         "caf\u00e9 \u4f60\u597d \U0001f642\u200d \u202eabc", "a < b && c > d | e", "\x00\x7f\ufeff\ufdd0", "x" * 3000,
     ]  # fmt: skip
     tokens = Texts(own).encode(texts)
