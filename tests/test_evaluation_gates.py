@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 import tiebreak as tb
 from evaluation_rows import judged, votes
+from tiebreak import predictions
 from tiebreak.errors import GateError, UsageError
 from tiebreak.evaluation import gates
 
@@ -70,5 +72,6 @@ def test_gates_fail_pass_and_fail_when_nothing_was_measured() -> None:
 
 def test_every_figure_of_an_evaluation_can_be_a_gate_and_every_gate_a_figure() -> None:
     table = votes(60)
-    found = tb.evaluate(judged(table), table, against=judged(table, seed=1), resamples=50)
+    counted = judged(table).with_columns(pl.lit(1).alias(name) for name in predictions.LEDGER)
+    found = tb.evaluate(counted, table, against=judged(table, seed=1), resamples=50)
     assert set(found.figures()) == set(gates.names())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tiebreak.errors import GateError, UsageError
-from tiebreak.evaluation import audits, scores
+from tiebreak.evaluation import audits, ledger, scores
 from tiebreak.evaluation.result import Evaluation
 
 _OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
@@ -28,6 +28,7 @@ def names() -> list[str]:
     return [
         *scores.NAMES,
         *audits.TITLES,
+        *ledger.TITLES,
         *(f"{name}.difference" for name in _BASELINES),
         *(f"difference.{name}" for name in _DIFFERENCES),
     ]

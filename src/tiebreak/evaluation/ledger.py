@@ -15,6 +15,12 @@ from tiebreak.scoring.bootstrap import Estimate, ratio
 
 FIELDS: Final = {"prompt": "Prompt", "a": "Answer A", "b": "Answer B"}
 """Endings of the ledger's columns, with the names that people read."""
+TITLES: Final = {
+    "truncated_share": "Votes with cut text",
+    "kept_share": "Share of all tokens read",
+    "truncated_log_loss_gap": "Log-loss on votes with cut text minus that on the others",
+}
+"""Figures that a gate can name."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,7 @@ class Ledger:
     @property
     def figures(self) -> dict[str, Estimate]:
         """What a gate can name."""
-        return {"truncated_share": self.truncated_share, "kept_share": self.kept_share,
-                "truncated_log_loss_gap": self.log_loss_gap}  # fmt: skip
+        return dict(zip(TITLES, (self.truncated_share, self.kept_share, self.log_loss_gap), strict=True))
 
 
 def measure(sample: Sample, judged: pl.DataFrame) -> Ledger | None:

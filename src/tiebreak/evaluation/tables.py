@@ -10,6 +10,7 @@ import numpy as np
 from tiebreak.comparisons import LABELS
 from tiebreak.evaluation.audits import TITLES
 from tiebreak.evaluation.ledger import FIELDS, Ledger
+from tiebreak.evaluation.ledger import TITLES as TRUNCATION
 from tiebreak.evaluation.markup import Markup, tag
 from tiebreak.evaluation.result import Evaluation
 from tiebreak.evaluation.scores import NAMES
@@ -69,10 +70,10 @@ def ledger(found: Ledger) -> Iterator[Markup]:
         for name, field in found.fields.items()
     ]  # fmt: skip
     yield _table(("", "Tokens", "Read by the judge", "Share read"), rows)
-    figures = (("Votes with cut text", found.truncated_share), ("Share of all tokens read", found.kept_share),
-               ("Log-loss on votes with cut text minus that on the others", found.log_loss_gap))  # fmt: skip
+    gap = "truncated_log_loss_gap"
     cells = [
-        tag("tr", tag("td", title), _signed(value) if "minus" in title else _cell(value)) for title, value in figures
+        tag("tr", tag("td", TRUNCATION[name]), _signed(value) if name == gap else _cell(value))
+        for name, value in found.figures.items()
     ]
     yield _table(("", "Value"), cells)
 
