@@ -8,7 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tiebreak.engine.cpu.matrices import CODES, DTYPES, LANES, PANEL, PER_WORD, Matrix, Precision, is_plain, rows_of, stacked
+from tiebreak.engine.cpu.matrices import (
+    CODES,
+    DTYPES,
+    LANES,
+    PANEL,
+    PER_WORD,
+    Matrix,
+    Precision,
+    is_plain,
+    rows_of,
+    stacked,
+)
 from tiebreak.engine.cpu.native import HeadsLayout, Kernels
 from tiebreak.engine.packed import Packed
 
