@@ -35,6 +35,8 @@ def build(groups: Iterable[dict[str, Any]], chosen: Optimiser) -> torch.optim.Op
     with quiet():
         from bitsandbytes import optim
 
-    kind: Any = getattr(optim, "PagedAdamW8bit" if chosen.name == "paged_adamw_8bit" else "AdamW8bit")
+    # Pages move between a GPU and its host: on a CPU there is nothing to move.
+    on_gpu = any(parameter.is_cuda for part in parts for parameter in part["params"])
+    kind: Any = getattr(optim, "PagedAdamW8bit" if chosen.name == "paged_adamw_8bit" and on_gpu else "AdamW8bit")
     made: torch.optim.Optimizer = kind(parts, weight_decay=chosen.weight_decay, **options)
     return made

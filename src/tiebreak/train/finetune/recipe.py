@@ -54,7 +54,7 @@ class Optimiser(Part):
         eps: Of Adam.
         weight_decay: Decoupled; never on biases and norms.
         schedule: Shape after the warm-up.
-        final_lr: Share of the peak rate at the last step of linear or cosine.
+        final_lr: Share of the peak rate that linear or cosine have come down to after the last step.
         warmup: Steps, or (below 1) share of all steps.
         clip: Largest norm of the gradient; null for none.
     """
