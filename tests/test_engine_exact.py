@@ -183,6 +183,14 @@ def test_dropout_acts_in_training_only() -> None:
         assert largest(model(packed), model(packed)) > 0.01
 
 
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_autocast_reaches_attention(family: str) -> None:
+    model, rows = tiny.model(family), sequences(*LENGTHS)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = padded(model, rows).float()
+        assert 0 < largest(Pooled.split(model)(pack(rows)), expected) <= 0.15
+
+
 def test_a_family_that_cannot_be_packed_is_refused() -> None:
     class Other(nn.Module):
         config = type("Config", (), {"model_type": "other"})

@@ -106,6 +106,14 @@ def test_embeddings_are_the_states_before_the_head() -> None:
         assert largest(run.pooled.head(states), run.logits(ROWS)) <= TIGHT
 
 
+def test_embeddings_share_prefixes_too() -> None:
+    rows, index = pairs(4, 40)
+    run = engine()
+    assert largest(run.embeddings(rows, pairs=index), run.embeddings(rows)) <= TIGHT * 10
+    run.embeddings(rows, pairs=index)
+    assert run.report["tokens_shared"] == 160
+
+
 def test_no_rows_give_no_logits() -> None:
     assert engine().logits([]).shape == (0, 3)
     assert engine().embeddings([]).shape == (0, 64)

@@ -104,18 +104,21 @@ class Engine:
                 finite in this precision.
             ResourceError: Memory is not enough for one sequence.
         """
-        units = prefix.units(sequences, pairs if self.options.share_prefix and self.pooled.causal else None)
-        return self._run(sequences, units, self.pooled.forward, advance)
+        return self._run(sequences, pairs, self.pooled.forward, advance)
 
-    def embeddings(self, sequences: Ragged, *, advance: Callable[[int], None] = _nothing) -> np.ndarray:
-        """Pooled states before the head, float32 (n, hidden), in the order of the sequences; raises as `logits`."""
-        return self._run(sequences, prefix.units(sequences, None), self.pooled.embed, advance)
+    def embeddings(
+        self, sequences: Ragged, *, pairs: np.ndarray | None = None, advance: Callable[[int], None] = _nothing
+    ) -> np.ndarray:
+        """Pooled states before the head, float32 (n, hidden); everything else as of `logits`."""
+        return self._run(sequences, pairs, self.pooled.embed, advance)
 
     def _run(
-        self, sequences: Ragged, units: list[Unit], compute: Callable[[Packed], Tensor], advance: Callable[[int], None]
-    ) -> np.ndarray:
+        self, sequences: Ragged, pairs: np.ndarray | None, compute: Callable[[Packed], Tensor],
+        advance: Callable[[int], None],
+    ) -> np.ndarray:  # fmt: skip
         started, before = time.perf_counter(), self.halvings
         check_sequences(sequences, self.pooled)
+        units = prefix.units(sequences, pairs if self.options.share_prefix and self.pooled.causal else None)
         collected = Collector(len(sequences), advance)
         threads = torch.get_num_threads()
         batches = 0

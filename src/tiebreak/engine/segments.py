@@ -106,6 +106,6 @@ def _block(
         return F.scaled_dot_product_attention(
             query[None], key[None], value[None], attn_mask=seen, dropout_p=dropout, scale=scale
         )[0]
-    scores = torch.tanh(query @ key.transpose(1, 2) * (scale / softcap)) * softcap
+    scores = torch.tanh(query * (scale / softcap) @ key.transpose(1, 2)) * softcap  # scaled first: fp16 ends at 65,504
     weights = scores.masked_fill(~seen, float("-inf")).softmax(-1, dtype=torch.float32).to(query.dtype)
     return F.dropout(weights, dropout) @ value

@@ -53,7 +53,14 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Packed, Need], Tensor]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, packed: Packed, need: Need) -> Tensor:
-    """Attention within each sequence: (heads, T, head size) each, keys with fewer heads; gives (T, heads, size)."""
+    """Attention within each sequence: (heads, T, head size) each, keys with fewer heads; gives (T, heads, size).
+
+    Under autocast everything is cast here, as `scaled_dot_product_attention` would: rotated queries arrive in fp32
+    beside values in 16 bits.
+    """
+    if torch.is_autocast_enabled(query.device.type):
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     _, kernel = choose(
         query.device, query.dtype, query.shape[-1],
         windowed=need.window is not None, softcapped=need.softcap is not None, dropped=need.dropout > 0.0,
