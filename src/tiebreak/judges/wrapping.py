@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
 from tiebreak.bundle import Manifest
@@ -93,25 +92,24 @@ def wrap(
         )
     meaning = _agree(outputs, found.outputs, name)
     base = making.pin(found.base)
-    keep = TemporaryDirectory(prefix="tiebreak-")
-    directory = Path(keep.name)
-    if found.adapter is not None:
-        _copy_adapter(found.adapter, directory, base)
-    if self_contained:
-        making.copy_base(base, directory)
-    settings = Settings(
-        base=None if self_contained else base, adapter=found.adapter is not None, head=Head(kind=found.head),
-        template=Settings.fitting(template), pooling=pooling, quantize=quantize, soft_capping=soft_capping,
-        fingerprint=making.write_tokenizer(read_tokenizer(_tokenizer_folder(found)), template, directory),
-        swap=swap, outputs=meaning,
-    )  # fmt: skip
     title = title or Path(name).name
-    (directory / making.CARD).write_text(making.card("classifier", title, settings, ()), encoding="utf-8")
+    with making.workspace() as directory:
+        if found.adapter is not None:
+            _copy_adapter(found.adapter, directory, base)
+        if self_contained:
+            making.copy_base(base, directory)
+        settings = Settings(
+            base=None if self_contained else base, adapter=found.adapter is not None, head=Head(kind=found.head),
+            template=Settings.fitting(template), pooling=pooling, quantize=quantize, soft_capping=soft_capping,
+            fingerprint=making.write_tokenizer(read_tokenizer(_tokenizer_folder(found)), template, directory),
+            swap=swap, outputs=meaning,
+        )  # fmt: skip
+        (directory / making.CARD).write_text(making.card("classifier", title, settings, ()), encoding="utf-8")
     manifest = Manifest(
         kind="classifier", name=title, swap_equivariant=settings.equivariant, settings=settings.document(),
         versions=making.versions(),
     )  # fmt: skip
-    return ClassifierJudge(manifest, directory, keep=keep)
+    return ClassifierJudge(manifest, directory, temporary=True)
 
 
 def inspect(name: str, adapter: Path | None = None, revision: str | None = None) -> Found:

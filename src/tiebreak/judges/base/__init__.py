@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiebreak.judges.base.digest import digest
+from tiebreak.judges.base.identity import digest
 from tiebreak.judges.base.loading import config, sequence_classifier, tokenizer
 from tiebreak.judges.base.locate import resolve
 from tiebreak.judges.base.names import GGUF, PACKAGE, Base, Head, Located

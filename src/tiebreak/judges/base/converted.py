@@ -12,7 +12,7 @@ from typing import Final
 
 from tiebreak import storage
 from tiebreak.errors import DataError, MissingExtraError, ResourceError
-from tiebreak.judges.base.digest import digest
+from tiebreak.judges.base.identity import digest
 
 CACHE: Final = "TIEBREAK_CACHE"
 """Environment variable that names the cache folder."""

@@ -68,6 +68,10 @@ def parts(model: PreTrainedModel) -> list[str]:
 
 
 def keep_precise(model: PreTrainedModel) -> None:
-    """Hold the head in fp32: it is small, its learning rate is high, and logits are reported in fp32 anyway."""
+    """Hold the head in fp32: it is small, its learning rate is high, and logits are reported in fp32 anyway.
+
+    BERT calls its pooler itself, in the precision of the backbone, so that one stays as it is.
+    """
     for name in parts(model):
-        model.get_submodule(name).to(torch.float32)
+        if not name.startswith(f"{model.base_model_prefix}."):
+            model.get_submodule(name).to(torch.float32)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tiebreak.errors import DataError, MissingExtraError, UsageError
-from tiebreak.judges.base.digest import digest
+from tiebreak.judges.base.identity import digest
 from tiebreak.judges.base.names import GGUF, PACKAGE, Base, Located
 
 _HUB_ID: Final = re.compile(r"[\w][\w.-]*/[\w.-]+|[\w][\w.-]*")

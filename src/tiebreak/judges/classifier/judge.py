@@ -81,7 +81,7 @@ class ClassifierJudge(FinetunedJudge):
         orders = Orders.of(given, swapped)
         first, second, twice = self._in_orders(orders, swap)
         mean, gap = joined(first, second, twice)
-        ledger, truncated = least_kept(given, swapped, twice)
+        ledger, truncated = least_kept(given, swapped, twice | ~orders.exchanged, twice | orders.exchanged)
         return Scores(orders.as_given(mean), gap, truncated, ledger)
 
     def _as_given(self, table: pl.DataFrame) -> Scores:

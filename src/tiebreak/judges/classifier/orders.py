@@ -79,21 +79,22 @@ def nearest_to_toss_up(probabilities: np.ndarray, share: float) -> np.ndarray:
     return chosen
 
 
-def least_kept(given: Rendered, swapped: Rendered, twice: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
-    """The ledger of both orders: of each text what the order that kept less of it kept; and which rows were cut.
+def least_kept(
+    given: Rendered, swapped: Rendered, seen_given: np.ndarray, seen_swapped: np.ndarray
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """The ledger of what was judged: of each text, what the order that kept less of it kept; and which rows were cut.
 
     Args:
         given: The order given.
         swapped: The other one, in which the answers have changed places.
-        twice: bool (rows,): rows that were judged in both orders.
+        seen_given: bool (rows,): rows that were judged in the order given.
+        seen_swapped: Rows that were judged in the other; every row was judged in one of them.
     """
-    back = {"kept_prompt": "kept_prompt", "kept_a": "kept_b", "kept_b": "kept_a"}
-    other = swapped.ledger.select(pl.col(theirs).alias(ours) for ours, theirs in back.items())
-    seen = pl.Series(twice)
-    ledger = given.ledger.with_columns(
-        pl.select(pl.when(seen).then(pl.min_horizontal(given.ledger[name], other[name])).otherwise(given.ledger[name]))
-        .to_series()
-        .alias(name)
-        for name in back
+    own, back = ["kept_prompt", "kept_a", "kept_b"], ["kept_prompt", "kept_b", "kept_a"]
+    unseen = np.iinfo(np.int64).max
+    kept = np.minimum(
+        np.where(seen_given[:, None], given.ledger.select(own).to_numpy(), unseen),
+        np.where(seen_swapped[:, None], swapped.ledger.select(back).to_numpy(), unseen),
     )
-    return ledger.select(predictions.LEDGER), given.truncated | (swapped.truncated & twice)
+    ledger = given.ledger.with_columns(pl.Series(name, column) for name, column in zip(own, kept.T, strict=True))
+    return ledger.select(predictions.LEDGER), (given.truncated & seen_given) | (swapped.truncated & seen_swapped)

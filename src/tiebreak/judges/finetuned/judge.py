@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from tiebreak import bundle
@@ -37,7 +38,7 @@ class FinetunedJudge(Judge):
     Args:
         manifest: What `judge.json` says.
         directory: The folder with the files of the bundle; they are read when they are needed.
-        keep: Holds `directory` where it is a temporary one.
+        temporary: Whether the folder is to go when the judge does.
 
     Attributes:
         report: What the last scoring took: device, precision, tokens, seconds, and what was saved.
@@ -46,14 +47,15 @@ class FinetunedJudge(Judge):
     kind: ClassVar[str]
     settings_kind: ClassVar[type[Settings]]
 
-    def __init__(self, manifest: Manifest, directory: Path, *, keep: TemporaryDirectory[str] | None = None) -> None:
+    def __init__(self, manifest: Manifest, directory: Path, *, temporary: bool = False) -> None:
         super().__init__(manifest)
         require(f"a {self.kind} judge")
         self.settings = self.settings_kind.of(manifest)
         self.runtime = Runtime()
         self.report: dict[str, Any] = {}
         self._directory = directory
-        self._keep = keep
+        if temporary:
+            weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
 
     @classmethod
     def from_bundle(cls, manifest: Manifest, directory: Path) -> Self:
@@ -209,23 +211,22 @@ class FinetunedJudge(Judge):
         """
         from tiebreak.judges.finetuned import making
 
-        keep = TemporaryDirectory(prefix="tiebreak-", dir=folder)
-        directory = Path(keep.name)
-        adapter = hasattr(model.model, "peft_config")
-        pinned = making.pin(base) if adapter else None
-        model.files(directory, pinned)
-        if adapter and self_contained:
-            making.copy_base(base, directory)
-            pinned = None
-        settings = cls.settings_kind(
-            base=pinned, adapter=adapter, head=head, template=cls.settings_kind.fitting(template),
-            fingerprint=making.write_tokenizer(tokenizer, template, directory), pooling=model.pooled.pooling,
-            quantize=quantize, soft_capping=soft_capping, recipe=recipe, **own,
-        )  # fmt: skip
-        text = card or making.card(cls.kind, name, settings, training)
-        (directory / making.CARD).write_text(text, encoding="utf-8")
+        with making.workspace(folder) as directory:
+            adapter = hasattr(model.model, "peft_config")
+            pinned = making.pin(base) if adapter else None
+            model.files(directory, pinned)
+            if adapter and self_contained:
+                making.copy_base(base, directory)
+                pinned = None
+            settings = cls.settings_kind(
+                base=pinned, adapter=adapter, head=head, template=cls.settings_kind.fitting(template),
+                fingerprint=making.write_tokenizer(tokenizer, template, directory), pooling=model.pooled.pooling,
+                quantize=quantize, soft_capping=soft_capping, recipe=recipe, **own,
+            )  # fmt: skip
+            text = card or making.card(cls.kind, name, settings, training)
+            (directory / making.CARD).write_text(text, encoding="utf-8")
         manifest = Manifest(
             kind=cls.kind, name=name, swap_equivariant=settings.equivariant, settings=settings.document(),
             calibration=calibration, training=list(training), metrics=metrics or {}, versions=making.versions(),
         )  # fmt: skip
-        return cls(manifest, directory, keep=keep)
+        return cls(manifest, directory, temporary=True)

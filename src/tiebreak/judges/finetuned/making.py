@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Final
 
 import tiebreak
@@ -21,6 +23,17 @@ from tiebreak.render import Renderer, Template
 
 VERSIONS: Final = ("torch", "transformers", "tokenizers", "peft")
 CARD: Final = "README.md"
+
+
+@contextmanager
+def workspace(place: Path | None = None) -> Iterator[Path]:
+    """A temporary folder for the files of a judge; it stays when the block ends well, and its judge removes it."""
+    directory = Path(mkdtemp(prefix="tiebreak-", dir=place))
+    try:
+        yield directory
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def write_tokenizer(tokenizer: Any, template: Template, directory: Path) -> str:
