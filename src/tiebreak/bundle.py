@@ -85,11 +85,7 @@ def read(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     if not path.is_file():
-        raise BundleError(
-            f"{directory} is not a judge bundle: no {MANIFEST} in it",
-            expected="a directory written by tiebreak",
-            mend=f"tiebreak train features --data VOTES -o {directory}",
-        )
+        raise _no_bundle(directory)
     document = _parse(path)
     version = document.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -108,6 +104,21 @@ def read(directory: Path) -> Manifest:
         raise BundleError(f"{path}: classes are {manifest.classes}", expected=f"{LABELS}")
     _check_files(directory, manifest)
     return manifest
+
+
+def _no_bundle(directory: Path) -> BundleError:
+    checkpoint = next((n for n in ("config.json", "adapter_config.json") if (directory / n).is_file()), None)
+    if checkpoint is not None:
+        return BundleError(
+            f"{directory} is a checkpoint ({checkpoint}), not a judge bundle: no {MANIFEST} in it",
+            expected="a bundle, which also says how the checkpoint reads a comparison",
+            mend=f"tiebreak wrap {directory} -o BUNDLE --template TEMPLATE --max-length TOKENS",
+        )
+    return BundleError(
+        f"{directory} is not a judge bundle: no {MANIFEST} in it",
+        expected="a directory written by tiebreak",
+        mend=f"tiebreak train features --data VOTES -o {directory}",
+    )
 
 
 def _parse(path: Path) -> dict[str, Any]:

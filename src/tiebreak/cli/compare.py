@@ -37,6 +37,11 @@ def command(
         bool, typer.Option("--explain", "-e", help="Say what speaks for A, for B and for a tie.")
     ] = False,
     judge: options.Judge = None,
+    max_length: options.MaxLength = None,
+    precision: options.Precision = "auto",
+    devices: options.Devices = "auto",
+    swap: options.Swap = None,
+    base: options.Base = None,
     as_json: options.Json = False,
 ) -> None:
     """Predict which of two answers a person would prefer."""
@@ -51,7 +56,8 @@ def command(
     from tiebreak.judges.judge import one
 
     texts = [[_text(item) for item in turns] for turns in (prompt, a, b)]
-    loaded = judges.load(judge)
+    runtime = judges.Runtime(max_length=max_length, precision=precision, devices=devices, swap=swap, base=base)
+    loaded = judges.load(judge, runtime)
     answer = loaded.compare(*texts)
     reasons = loaded.explain(one(*texts))[0] if explain else None
     if as_json:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
 from tiebreak.errors import UsageError
-
-if TYPE_CHECKING:
-    from tiebreak.judges import Runtime
 
 Judge = Annotated[
     Path | None,
@@ -66,29 +62,6 @@ Base = Annotated[
         help="Where the base model lies here, if not where it was at training.",
     ),
 ]  # fmt: skip
-PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16", "int8")
-
-
-def runtime(
-    max_length: int | None, max_tokens: int | None, precision: str, devices: str, swap: str | None, base: str | None
-) -> Runtime:
-    """The choices of a fine-tuned judge, each checked as far as the command line goes.
-
-    Raises:
-        UsageError: A choice is none of those that there are.
-    """
-    from tiebreak.judges import Runtime
-
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision!r}", expected=f"one of {', '.join(PRECISIONS)}")
-    if not re.fullmatch(r"auto|cuda|cpu(,cpu)*|cuda:\d+(,cuda:\d+)*", devices):
-        raise UsageError(
-            f"--devices {devices!r}", expected="auto, cpu, cuda, or a list such as cuda:0,cuda:1 or cpu,cpu"
-        )
-    share = re.fullmatch(r"uncertain=(\d*\.?\d+)", swap or "uncertain=1")
-    if swap not in {"both", "none"} and not (share and 0 <= float(share[1]) <= 1):
-        raise UsageError(f"--swap {swap!r}", expected="both, none, or uncertain=SHARE with a share from 0 to 1")
-    return Runtime(max_length, max_tokens, precision, devices, swap, base)
 
 
 def parse_map(pairs: list[str] | None) -> dict[str, str]:

@@ -96,7 +96,7 @@ def command(
 
     target = predict.format_of(output, form)
     _check(files, output, target, sample, engine, workers, resume=resume, as_json=as_json)
-    runtime = options.runtime(max_length, max_tokens, precision, devices, swap, base)
+    runtime = judges.Runtime(max_length, max_tokens, precision, devices, swap, base)
     manifest = bundle.read(judges.EMBEDDED if judge is None else judge)
     scale.check(manifest, runtime)
     reading = ingest.Options(format=input_format, mapping=options.parse_map(mapping), on_bad=on_bad)  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ def device_kind(devices: str) -> str:
     """`cuda` or `cpu`: what `--devices` comes down to here."""
     if devices == "auto":
         return "cuda" if gpus() else "cpu"
-    return devices.split(":")[0].split(",")[0]
+    return "cuda" if devices.startswith("cuda") else "cpu"
 
 
 def chunk_rows(judge: Manifest, devices: str) -> int:
@@ -95,6 +95,11 @@ def check(judge: Manifest, runtime: Runtime) -> None:
         raise UsageError(
             f"{', '.join(named)}: a {judge.kind} judge has no such choice",
             expected="a fine-tuned judge (--judge DIR of tiebreak train RECIPE)",
+        )
+    if runtime.devices == "ranks":
+        raise UsageError(
+            "--devices ranks: a run has whole copies of the judge for workers, not slices of one",
+            expected="auto, cpu, cuda, or a list such as cuda:0,cuda:1 (the layers are split over it)",
         )
     asked = [device for device in runtime.devices.split(",") if device.startswith("cuda")]
     found = gpus() if asked else 0
