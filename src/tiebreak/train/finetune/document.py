@@ -115,6 +115,8 @@ def override(document: Document, text: str) -> None:
         return
     _forget(document, path)
     document.places[path] = where
+    for depth in range(1, len(path)):
+        document.places.setdefault(path[:depth], where)
     holder: Any = document.values
     for part in path[:-1]:
         holder = holder[part]
@@ -181,7 +183,10 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
 
 
 def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value.strip() else None)
+    style = "|" if "\n" in value.strip() else None
+    # Unicode's own line breaks survive in double quotes alone.
+    style = '"' if set(value) & set("\r\x85\u2028\u2029") else style
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 _Dumper.add_representer(str, _text)
@@ -195,10 +200,12 @@ def _path(document: Document, words: list[str], where: str) -> Path | None:
     for depth, word in enumerate(words):
         last = depth == len(words) - 1
         if isinstance(here, list):
-            if not word.isdigit() or int(word) >= len(here) + last:
-                known = f"a number from 0 to {len(here) - 1}" if here else "the number 0"
+            if not word.isdigit() or int(word) > len(here):
+                known = f"a number from 0 to {len(here)}, which adds one"
                 document.faults.append(Fault(where, f"no item {word!r} in {_dotted(path)}", expected=known))
                 return None
+            if int(word) == len(here) and not last:
+                here.append({})
             path = (*path, int(word))
         elif isinstance(here, dict):
             path = (*path, word)

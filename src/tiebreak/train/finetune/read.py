@@ -106,10 +106,10 @@ def _check(found: Document) -> tuple[Recipe | None, list[Fault]]:
         for path, fault in _schema_faults(error, found):
             faulty.append(path)
             faults.append(fault)
-        try:  # the other rules are held against what is left
-            recipe = Recipe.model_validate(_without(values, faulty))
-        except ValidationError:
+        rest = _rest(values, faulty)
+        if rest is None:
             return None, faults
+        recipe = rest
     try:
         model = shapes.settings(recipe.base)
     except UsageError as error:
@@ -202,9 +202,21 @@ def _members(annotation: Any) -> Iterable[Any]:
         yield annotation
 
 
-def _without(values: Any, faulty: list[Path]) -> dict[str, Any]:
-    """The values without the faulty ones, which then have their defaults."""
-    copy = _copied(values, set(faulty), ())
+def _rest(values: Any, faulty: list[Path]) -> Recipe | None:
+    """What is left without the faulty values, which then have their defaults: the other rules are held against it."""
+    dropped = set(faulty)
+    for _ in range(document.DEEPEST):
+        left = _without(values, dropped)
+        try:
+            return Recipe.model_validate(left)
+        except ValidationError as error:
+            # A list without its faulty item may be too short, a template without its name is none.
+            dropped |= {_real(item, left)[:-1] for item in error.errors()} - {()}
+    return None
+
+
+def _without(values: Any, dropped: set[Path]) -> dict[str, Any]:
+    copy = _copied(values, dropped, ())
     copy.setdefault("base", {})
     if isinstance(copy["base"], dict):
         copy["base"].setdefault("name", "unknown")
