@@ -188,6 +188,8 @@ def test_devices_that_cannot_be_shared_out_are_refused() -> None:
         ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}, Rank(5, 8, 1, 4)),
         ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_NTASKS_PER_NODE": "2"},
          Rank(3, 4, 1, 2)),
+        ({"SLURM_PROCID": "9", "SLURM_NTASKS": "32", "SLURM_LOCALID": "1", "SLURM_TASKS_PER_NODE": "8(x4)"},
+         Rank(9, 32, 1, 8)),
     ],
 )  # fmt: skip
 def test_the_rank_is_read_from_what_launchers_set(environment_, expected, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -49,13 +50,15 @@ class Rank:
         """From the variables that `torch.distributed.run` sets, or SLURM's `srun`; alone without them."""
         rank, world = _number("RANK", "SLURM_PROCID"), _number("WORLD_SIZE", "SLURM_NTASKS")
         local = _number("LOCAL_RANK", "SLURM_LOCALID") or 0
-        local_world = _number("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE") or min(world or 1, local + 1)
+        local_world = _number("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "SLURM_TASKS_PER_NODE") or min(
+            world or 1, local + 1
+        )
         return cls(rank or 0, world or 1, local, local_world)
 
 
 def _number(*names: str) -> int | None:
-    texts = (os.environ.get(name, "") for name in names)
-    return next((int(text) for text in texts if text.isdecimal()), None)
+    found = (re.match(r"\d+", os.environ.get(name, "")) for name in names)  # SLURM writes 8(x4) for four nodes of 8
+    return next((int(number[0]) for number in found if number), None)
 
 
 def work(pool: Pool, judge: Judge, rank: Rank, *, stop: Callable[[], bool] = lambda: False) -> None:
@@ -80,7 +83,10 @@ def load(job: Job, rank: Rank) -> Judge:
     kind = bundle.read(judges.EMBEDDED if directory is None else directory).kind
     if kind in WITHOUT_NETWORK:
         return judges.load(directory, job.runtime)
-    return judges.load(directory, replace(job.runtime, devices=share(job.runtime.devices, rank, _gpus())))
+    gpus = _gpus()
+    if "SLURM_PROCID" in os.environ and 0 < gpus < rank.local_world:
+        rank = Rank()  # SLURM shows each task its own GPUs alone: there is nothing to share out
+    return judges.load(directory, replace(job.runtime, devices=share(job.runtime.devices, rank, gpus)))
 
 
 def share(devices: str, rank: Rank, gpus: int) -> str:
