@@ -58,7 +58,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packed: Packed, need: Need
     Under autocast everything is cast here, as `scaled_dot_product_attention` would: rotated queries arrive in fp32
     beside values in 16 bits.
     """
-    if torch.is_autocast_enabled(query.device.type):
+    if not query.is_meta and torch.is_autocast_enabled(query.device.type):  # the device of dry runs has no autocast
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     _, kernel = choose(
