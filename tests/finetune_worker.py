@@ -1,4 +1,4 @@
-"""A training in a process of its own, for tests that kill it or start several: FOLDER RECIPE.json, output FOLDER/judge."""
+"""A training in a process of its own, for tests that kill it or start several: FOLDER RECIPE, output FOLDER/judge."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def main(folder: Path, recipe: Path) -> int:
     try:
         finetune(
             Recipe.model_validate_json(recipe.read_text(encoding="utf-8")), finetune_rows.votes(40), None,
-            folder / "judge", report=lambda event: print(event, flush=True),
+            folder / "judge", report=lambda event: print(event, flush=True),  # noqa: T201
         )  # fmt: skip
     except TiebreakError as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code
     return 0
 

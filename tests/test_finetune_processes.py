@@ -56,6 +56,22 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(adapter if adapter.is_file() else bundle / "model.safetensors")
 
 
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )  # fmt: skip
+
+
+def stopped(arguments: list[str], line: str) -> int:
+    """Send SIGTERM when a line appears, and give the exit code."""
+    with start(arguments) as running:
+        assert running.stdout is not None
+        for said in running.stdout:
+            if said.startswith(line):
+                running.send_signal(signal.SIGTERM)
+    return running.returncode
+
+
 def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
     assert left.keys() == right.keys()
     return max(float((left[name].float() - right[name].float()).abs().max()) for name in left)
@@ -89,14 +105,7 @@ def test_two_processes_stop_together_and_go_on(strategy: str, base: Path, tmp_pa
     recipe = finetune_rows.recipe(base, strategy=strategy, **{**FULL, "epochs": 3})
     whole = train(tmp_path / "whole", recipe, processes=2)
     broken = tmp_path / "broken"
-    running = subprocess.Popen(
-        command(broken, recipe, 2), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert running.stdout is not None
-    for line in running.stdout:
-        if line.startswith("Stepped(step=3"):
-            running.send_signal(signal.SIGTERM)  # torchrun hands it on to its workers
-    assert running.wait(120) != 0
+    assert stopped(command(broken, recipe, 2), "Stepped(step=3") != 0  # torchrun hands the signal on to its workers
     assert list((broken / "judge.run" / "checkpoints").glob("step-*"))
     train(broken, recipe, processes=2)
     assert distance(whole, weights(broken)) == 0
@@ -104,15 +113,7 @@ def test_two_processes_stop_together_and_go_on(strategy: str, base: Path, tmp_pa
 
 @pytest.mark.slow
 def test_sigterm_ends_with_75(base: Path, tmp_path: Path) -> None:
-    running = subprocess.Popen(
-        command(tmp_path / "run", finetune_rows.recipe(base, epochs=20)), env=ENVIRONMENT, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert running.stdout is not None
-    for line in running.stdout:
-        if line.startswith("Stepped(step=2"):
-            running.send_signal(signal.SIGTERM)
-    assert running.wait(60) == 75
+    assert stopped(command(tmp_path / "run", finetune_rows.recipe(base, epochs=20)), "Stepped(step=2") == 75
 
 
 @pytest.mark.slow
@@ -123,17 +124,13 @@ def test_killed_twenty_times_gives_the_same_bits(base: Path, tmp_path: Path) -> 
     chance = random.Random(0)
     broken, kills = tmp_path / "broken", 0
     while kills < 20:
-        running = subprocess.Popen(
-            command(broken, recipe), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert running.stdout is not None
-        events = chance.randrange(1, 26)
-        for _, line in zip(range(events), running.stdout, strict=False):
-            assert "Error" not in line, line
-        time.sleep(chance.random() * 0.05)
-        running.kill()
-        running.stdout.close()
-        if running.wait(60) == 0:
+        with start(command(broken, recipe)) as running:
+            assert running.stdout is not None
+            for _, line in zip(range(chance.randrange(1, 26)), running.stdout, strict=False):
+                assert "Error" not in line, line
+            time.sleep(chance.random() * 0.05)
+            running.kill()
+        if running.returncode == 0:
             break
         kills += 1
     assert kills == 20

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tiebreak import comparisons
+from tiebreak.engine.cpu.allocator import settle_allocator
 from tiebreak.errors import GateError, StoppedError, UsageError
 from tiebreak.judges.base import tokenizer
 from tiebreak.judges.model import JudgeModel
@@ -119,6 +120,8 @@ class _Training:
         return HeldOut.of(self.part.validation, self.renderers[0], self.recipe, mass / mass.sum())
 
     def _model(self) -> JudgeModel:
+        if self.place.type == "cpu":
+            settle_allocator()
         torch.manual_seed(self.recipe.seed)
         model = modelling.build(self.recipe, device=None if self.place.type == "cpu" else self.place)
         if self.state is not None:
