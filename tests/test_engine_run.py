@@ -214,6 +214,16 @@ def test_a_pair_that_does_not_fit_is_taken_apart() -> None:
     run = engine(max_tokens=500)
     short_of_memory(run, max(map(len, rows)), MemoryError())
     assert largest(run.logits(rows, pairs=index), engine().logits(rows)) <= TIGHT
+    assert run.report["tokens_shared"] == 60, "one of the two pairs was taken apart in the end"
+
+
+def test_weights_that_do_not_fit_are_an_error_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Pooled, "to", full)
+    with pytest.raises(ResourceError, match=r"weights \(0\.0 GiB\); expected .*; to mend: --devices"):
+        engine()
 
 
 @pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])

@@ -44,6 +44,7 @@ class Engine:
 
     Raises:
         UsageError: A device or a precision is not to be had here, or the family cannot be packed.
+        ResourceError: The weights do not fit on the devices.
     """
 
     def __init__(self, model: Any, options: Options | None = None) -> None:
@@ -59,7 +60,16 @@ class Engine:
         self.report: dict[str, Any] = {}
         self._pipeline: Pipeline | None = None
         self._relay: Relay | None = None
-        self._prepare()
+        try:
+            self._prepare()
+        except RuntimeError as error:
+            if memory.is_out_of_memory(error):
+                raise memory.no_room(machine.size(self.pooled), self._where) from None
+            raise
+
+    @property
+    def _where(self) -> str:
+        return ", ".join(map(str, self.devices))
 
     def _prepare(self) -> None:
         """Precision first, then places: what moves is already small."""
@@ -121,29 +131,28 @@ class Engine:
         units = prefix.units(sequences, pairs if self.options.share_prefix and self.pooled.causal else None)
         collected = Collector(len(sequences), advance)
         threads = torch.get_num_threads()
-        batches = 0
+        finished: list[Job] = []
         try:
             if self.workers > 1 and self.devices[0].type == "cpu":
                 torch.set_num_threads(max(1, threads // max(len(self.devices), self.options.streams)))
             todo = units
             while todo:
-                todo, done = self._attempt(sequences, todo, compute, collected)
-                batches += done
+                todo = self._attempt(sequences, todo, compute, collected, finished)
             collected.finish()
         finally:
             torch.set_num_threads(threads)
         rows = collected.rows() if len(sequences) else self._no_rows(compute)
         rows = rows if self._relay is None else self._relay.share(rows)
-        self._report(units, batches, self.halvings - before, time.perf_counter() - started)
+        self._report(sequences, finished, self.halvings - before, time.perf_counter() - started)
         check_finite(rows, self.precision)
         return rows
 
     def _attempt(
-        self, sequences: Ragged, todo: list[Unit], compute: Callable[[Packed], Tensor], collected: Collector
-    ) -> tuple[list[Unit], int]:
-        """Compute what fits; gives what is left after memory ran out, and how many micro-batches were done."""
+        self, sequences: Ragged, todo: list[Unit], compute: Callable[[Packed], Tensor], collected: Collector,
+        finished: list[Job],
+    ) -> list[Unit]:  # fmt: skip
+        """Compute what fits, adding to `finished`; gives what is left to do after memory ran out."""
         plan = microbatches(np.array([unit.tokens for unit in todo]), self.max_tokens, window=self.options.window)
-        finished: list[Job] = []
         jobs = Ahead(self._pack(sequences, [todo[int(i)] for i in batch]) for batch in plan)
 
         def work(job: Job) -> None:
@@ -157,10 +166,9 @@ class Engine:
         finally:
             jobs.close()
         if failed is None:
-            return [], len(finished)
+            return []
         done = {unit.members[0] for job in finished for unit in job.units}
-        left = [unit for unit in todo if unit.members[0] not in done]
-        return self._smaller(sequences, left, failed), len(finished)
+        return self._smaller(sequences, [unit for unit in todo if unit.members[0] not in done], failed)
 
     def _pack(self, sequences: Ragged, units: list[Unit]) -> Job:
         members = [sequences[i] for unit in units for i in unit.members]
@@ -176,7 +184,7 @@ class Engine:
         tokens = failed.packed.tokens
         unit = failed.units[0]
         if self._relay is not None or (len(failed.units) == 1 and len(unit.members) == 1):
-            raise memory.too_small(tokens, ", ".join(map(str, self.devices)))
+            raise memory.too_small(tokens, self._where)
         self.halvings += 1
         self.max_tokens = max(1, min(self.max_tokens, tokens) // 2)
         if len(failed.units) == 1:
@@ -188,18 +196,19 @@ class Engine:
             width = compute(pack([np.zeros(1, dtype=np.int64)], self.devices[0])).shape[1]
         return np.empty((0, width), dtype=np.float32)
 
-    def _report(self, units: list[Unit], batches: int, halvings: int, seconds: float) -> None:
-        computed, saved = sum(unit.tokens for unit in units), sum(unit.shared for unit in units)
+    def _report(self, sequences: Ragged, finished: list[Job], halvings: int, seconds: float) -> None:
+        given = sum(len(sequences[i]) for i in range(len(sequences)))
+        computed = sum(job.packed.tokens for job in finished)
         self.report = {
             "devices": [str(device) for device in self.devices],
             "stages": getattr(self._pipeline or self._relay, "bounds", None),
             "precision": self.precision,
             "attention": fast.attention_names(self.pooled, self.devices[0]),
-            "sequences": sum(len(unit.members) for unit in units),
-            "tokens": computed + saved,
+            "sequences": len(sequences),
+            "tokens": given,
             "tokens_computed": computed,
-            "tokens_shared": saved,
-            "micro_batches": batches,
+            "tokens_shared": given - computed,
+            "micro_batches": len(finished),
             "max_tokens": self.max_tokens,
             "halvings": halvings,
             "fallbacks": list(self.fallbacks),

@@ -32,3 +32,12 @@ def too_small(tokens: int, device: str) -> ResourceError:
         expected="room for the model and at least one sequence",
         mend="--max-length with fewer tokens, --precision int8 or bf16, or --devices with more devices",
     )
+
+
+def no_room(size: int, device: str) -> ResourceError:
+    """The error for weights that do not fit."""
+    return ResourceError(
+        f"memory of {device} is not enough for the model's weights ({size / 2**30:.1f} GiB)",
+        expected="room for the weights and one sequence",
+        mend="--devices with more devices (cuda:0,cuda:1), --precision bf16, or a judge whose base is in 4 bits",
+    )
