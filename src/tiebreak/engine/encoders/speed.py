@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPoolingAndCrossAttentions
 
+from tiebreak.engine.cpu.allocator import settle_allocator
 from tiebreak.engine.encoders.attention import firsts
 from tiebreak.engine.encoders.bert import Bert
 from tiebreak.engine.encoders.deberta import Deberta
@@ -88,6 +89,7 @@ def speed_up_encoder(backbone: nn.Module, *, precision: Precision) -> dict[str, 
         layers = family(backbone, wanted)
     before = fast_path(backbone)
     own = backbone.forward if before is None else before.own
+    settle_allocator()
     fast = FastEncoder(layers, next(backbone.parameters()).dtype, report, own)
     setattr(backbone, ATTRIBUTE, fast)
     backbone.forward = partial(_forward, backbone, fast)
