@@ -26,7 +26,10 @@ TARGET = "kaggle_lmsys_1k"
 FOLDS = 3
 SHORT = ["templates.0.max_length=320", "templates.0.truncation=middle"]
 RECIPES: dict[str, tuple[tuple[str, ...], list[str]]] = {
-    "minilm-l6-cpu": ((), [*SHORT, "epochs=2", "batches.rows=16", "batches.tokens=4096", "precision=bf16"]),
+    "minilm-l6-cpu": (
+        (),
+        [*SHORT, "epochs=2", "batches.rows=16", "batches.tokens=4096", "precision=bf16", "optimiser.lr=1e-4"],
+    ),
     "smollm2-135m-lora": (
         (),
         ["templates.0.name=plain", "templates.0.chat=false", *SHORT, "lora.layers=[20,29]", "batches.tokens=2048"],
