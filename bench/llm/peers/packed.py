@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import measuring
@@ -22,7 +23,7 @@ def per_sequence(
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     parts = [
         F.scaled_dot_product_attention(*(x[:, :, a:b] for x in (query, key, value)), is_causal=True, scale=scaling)
-        for a, b in zip(ends, ends[1:], strict=False)
+        for a, b in pairwise(ends)
     ]
     return torch.cat(parts, 2).transpose(1, 2), None
 

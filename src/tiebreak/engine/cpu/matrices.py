@@ -18,7 +18,7 @@ DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bf
 PER_WORD: Final = {"fp32": 1, "bf16": 2, "int8": 4}
 LANES: Final = 16
 PANEL: Final = 32
-"""Columns of a register and of a panel, as in kernels.cpp."""
+"""Columns of a register and of a panel, as in the kernels."""
 
 
 class Matrix:
@@ -60,9 +60,10 @@ class Matrix:
         """Some of the outputs, sharing the memory; `start` is a multiple of `PANEL`."""
         part = object.__new__(Matrix)
         part.kernels, part.precision, part.outputs = self.kernels, self.precision, end - start
-        panels, *vectors = self._tensors
+        panels, scale, shift, bias = self._tensors
         inputs = self.layout.words * PER_WORD[self.precision]
-        part._tensors = (panels[start * inputs :], *(v if v is None else v[start:] for v in vectors))
+        scale, shift, bias = (vector if vector is None else vector[start:] for vector in (scale, shift, bias))
+        part._tensors = (panels[start * inputs :], scale, shift, bias)
         part.layout = MatrixLayout(*(_pointer(tensor) for tensor in part._tensors), end - start, self.layout.words)
         return part
 

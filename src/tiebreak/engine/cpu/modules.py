@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from tiebreak.engine.cpu.matrices import (
     CODES,
-    DTYPES,
     LANES,
     PANEL,
-    PER_WORD,
     Matrix,
     Precision,
     is_plain,
@@ -24,7 +22,7 @@ from tiebreak.engine.cpu.native import HeadsLayout, Kernels
 from tiebreak.engine.packed import Packed
 
 ACTIVATIONS = {"silu": 0, "swish": 0, "gelu_pytorch_tanh": 1}
-"""Names in configurations to the codes of kernels.cpp."""
+"""Names in configurations to the codes of the kernels."""
 
 
 class FastLinear(nn.Module):
@@ -112,8 +110,8 @@ def _activation(mlp: Any) -> str:
 class FastAttention(nn.Module):
     """Attention with one product for queries, keys and values, and one kernel for norms, rotation and attention.
 
-    A packed batch takes this path. All else (a padded batch with its mask, a cache of keys) is computed by transformers'
-    module as before, with its linear layers replaced by parts of the same packed weights.
+    A packed batch takes this path. All else (a padded batch with its mask, a cache of keys) is computed by the module
+    of transformers as before, with its linear layers replaced by parts of the same packed weights.
 
     Args:
         kernels: The inner loops.
@@ -171,7 +169,8 @@ class FastAttention(nn.Module):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """As the module of transformers; `packed` says where the sequences of (1, T, hidden) begin."""
-        if packed is None or past_key_values is not None or position_embeddings is None:
+        whole = position_embeddings is not None and position_embeddings[0].shape[-1] == self.size
+        if packed is None or past_key_values is not None or position_embeddings is None or not whole:
             result: tuple[Tensor, Tensor | None] = self.plain(
                 hidden_states=hidden_states, position_embeddings=position_embeddings, attention_mask=attention_mask,
                 past_key_values=past_key_values, **({} if packed is None else {"packed": packed}), **kwargs,
@@ -204,9 +203,7 @@ def _norms(attention: Any) -> list[Any]:
 
 
 def _window(attention: Any) -> int | None:
-    if hasattr(attention, "sliding_window"):
-        return attention.sliding_window
-    return getattr(attention.config, "sliding_window", None) if attention.config.model_type == "mistral" else None
-
-
-__all__ = ["DTYPES", "PER_WORD", "FastAttention", "FastLinear", "FastMlp", "FastNorm"]
+    """Mistral looks it up in its configuration, Llama has none, the others know it themselves."""
+    owner = attention.config if attention.config.model_type == "mistral" else attention
+    window: int | None = getattr(owner, "sliding_window", None)
+    return window

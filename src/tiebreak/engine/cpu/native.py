@@ -24,14 +24,14 @@ import torch
 from tiebreak.errors import TiebreakError
 from tiebreak.storage import replacing
 
-SOURCE: Final = Path(__file__).with_name("kernels.cpp")
-FLAGS: Final = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
+SOURCES: Final = Path(__file__).with_name("kernels")
+FLAGS: Final = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-shared", "-fopenmp")
 SWITCH: Final = "TIEBREAK_KERNELS"
 """Environment variable; `off` keeps the kernels out."""
 
 
 class MatrixLayout(ctypes.Structure):
-    """`Matrix` of kernels.cpp."""
+    """`Matrix` of product.h."""
 
     _fields_ = (
         ("panels", c_void_p), ("scale", c_void_p), ("shift", c_void_p), ("bias", c_void_p),
@@ -40,7 +40,7 @@ class MatrixLayout(ctypes.Structure):
 
 
 class HeadsLayout(ctypes.Structure):
-    """`Heads` of kernels.cpp."""
+    """`Heads` of attention.h."""
 
     _fields_ = (
         ("heads", c_int64), ("groups", c_int64), ("size", c_int64), ("scale", c_float), ("softcap", c_float),
@@ -114,7 +114,10 @@ def _compiled(compiler: str) -> Path:
     if not made.is_file():
         with replacing(made) as aside:
             subprocess.run(
-                [compiler, *FLAGS, str(SOURCE), "-o", str(aside)], check=True, capture_output=True, timeout=300
+                [compiler, *FLAGS, str(SOURCES / "kernels.cpp"), "-o", str(aside)],
+                check=True,
+                capture_output=True,
+                timeout=300,
             )
     return made
 
@@ -126,7 +129,8 @@ def _fingerprint(compiler: str) -> str:
     except OSError:
         info = [platform.processor()]
     processor = sorted({line for line in info if line.startswith(("model name", "flags"))})
-    parts = [SOURCE.read_bytes(), version, " ".join(FLAGS).encode(), "\n".join(processor).encode()]
+    sources = (file.read_bytes() for file in sorted(SOURCES.iterdir()))
+    parts = [*sources, version, " ".join(FLAGS).encode(), "\n".join(processor).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
 
 

@@ -33,7 +33,7 @@ def matrix_rate(
         left = torch.randn(rows, inputs, generator=generator).to(dtype)
         right = torch.randn(outputs, inputs, generator=generator).to(dtype)
         torch.nn.functional.linear(left, right)
-        times = []
+        times: list[float] = []
         end = time.perf_counter() + seconds / len(shapes)
         while not times or time.perf_counter() < end:
             started = clock()

@@ -13,6 +13,9 @@ from tiebreak.engine.cpu.modules import FastAttention, FastMlp, FastNorm
 from tiebreak.engine.cpu.native import Kernels, Unavailable, load_kernels
 from tiebreak.errors import UsageError
 
+FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
+"""Configurations' `model_type`. Others may look alike and rotate or scale otherwise."""
+
 NORMS: Final = (
     "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
 )  # fmt: skip
@@ -40,14 +43,14 @@ def speed_up(backbone: Any, *, precision: Precision) -> list[str]:
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(DTYPES[precision])
     settle_allocator()
-    kernels = load_kernels()
+    kernels, family = load_kernels(), backbone.config.model_type
+    if family not in FAMILIES:
+        kernels = Unavailable(f"the family {family} has none")
     if isinstance(kernels, Unavailable):
         if precision == "int8":
             raise UsageError(f"no int8 path: {kernels.reason}", expected="fp32 or bf16", mend="--precision auto")
         return [f"plain layers: {kernels.reason}"]
-    layers = getattr(backbone, "layers", None)
-    if layers is None:
-        return [f"plain layers: {type(backbone).__name__} is not a decoder of a known form"]
+    layers = backbone.layers
     missed: dict[str, int] = {}
     with torch.inference_mode(False), torch.no_grad():
         for layer in layers:
