@@ -50,8 +50,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         base=Base(name=str(base)), head=head,
     )  # fmt: skip
     judge.save(here / "judge")
-    if judge._keep is not None:
-        judge._keep.cleanup()
     return here / "judge"
 
 
