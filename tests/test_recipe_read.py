@@ -152,8 +152,8 @@ freeze: -1
         "line 14: batches.rows is 0; expected greater than or equal to 1",
         f"line 15: key 'rows' again; it stands at {tmp_path}/mine.yaml:14 too",
         "line 17: freeze is -1; expected greater than or equal to 0",
-        "  override epochs=0: epochs is 0; expected greater than 0",
         "  override precision=int8: precision is 'int8'; expected 'fp32', 'bf16' or 'fp16'",
+        "  override epochs=0: epochs is 0; expected greater than 0",
         "  override batch.rows=3: unknown key 'batch'; to mend: write batches",
     ]
 

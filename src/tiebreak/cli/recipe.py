@@ -43,15 +43,18 @@ def ls(as_json: options.Json = False) -> None:
         }
         console.emit_json({"recipes": facts})
         return
-    rows = [[name, recipe.about, recipe.hardware] for name, recipe in recipes.items()]
-    console.table("recipes", ["name", "what", "runs on"], rows)
+    rows = [[name, _model(recipe.base.name), recipe.hardware, recipe.about] for name, recipe in recipes.items()]
+    console.table("recipes", ["name", "model", "runs on", "what"], rows)
+
+
+def _model(name: str) -> str:
+    """A model's name without its owner or file."""
+    return name.removeprefix("package:").partition("/")[0 if name.startswith("package:") else 2] or name
 
 
 def show(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe, or a YAML file.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, for --resolved.")
-    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes, for --resolved.")] = None,
     resolved: Annotated[
         bool, typer.Option("--resolved", help="Every key with its value, defaults written out.")
     ] = False,

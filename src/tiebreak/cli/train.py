@@ -56,7 +56,7 @@ def command(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...", help="Changes to the recipe: optimiser.lr=1e-4 templates.0.max_length=512."
+            metavar="KEY=VALUE", help="Changes to the recipe: optimiser.lr=1e-4 templates.0.max_length=512."
         ),
     ] = None,
     data: Annotated[
@@ -134,7 +134,8 @@ def _votes(recipe: Recipe, reading: tuple[str, dict[str, str]]) -> tuple[pl.Data
     votes = pl.concat(tables)
     given = votes["group"].null_count() == 0
     votes = votes if given else votes.with_columns(group=prepare.groups(votes))
-    console.note(f"{votes.height:,} rows of {len(files)} files in {votes['group'].n_unique():,} groups")
+    many = f"{len(files)} files" if len(files) > 1 else "1 file"
+    console.note(f"{votes.height:,} rows of {many} in {votes['group'].n_unique():,} groups")
     train, notes = sources.weighted(votes.head(count), recipe)
     for note in notes:
         console.note(f"  {note}")
@@ -205,8 +206,8 @@ def _show(recipe: Recipe, plan: Plan, processes: int) -> None:
         rows += [["votes of a training", f"{work.train_rows:,}{held}"], ["optimiser steps", f"{work.steps:,}"]]
     about = "" if work.measured else "at most " if work.rows is None else "about "
     rows += [
-        ["a step", f"{recipe.batches.rows} votes, {work.sequences_per_step} sequences, {about}{work.tokens_per_step:,} "
-                   f"tokens in {work.micro_batches_per_step} micro-batches"],
+        ["a step", f"{recipe.batches.rows} votes, {work.sequences_per_step} sequences"],
+        ["tokens of a step", f"{about}{work.tokens_per_step:,}, micro-batches {work.micro_batches_per_step}"],
         ["longest sequence", f"{about}{work.longest:,} tokens"],
     ]  # fmt: skip
     if work.truncated is not None:

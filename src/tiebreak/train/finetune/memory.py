@@ -108,9 +108,7 @@ def saved_bytes(model: JudgeModel, length: int, sequences: int = 1, device: str 
 def _activations(model: JudgeModel, recipe: Recipe) -> float:
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
     model.to(dtype).train()
-    inner = model.base_model
-    if recipe.checkpointing:
-        getattr(inner, "activation_checkpointing_disable", inner.gradient_checkpointing_disable)()
+    modelling.checkpointing(model, wanted=False)
     pair = 2 if model.kind == "siamese" else 1
     quadratic = 0.0
     if _keeps_scores(model):

@@ -47,9 +47,11 @@ def build(recipe: Recipe, *, device: Any = None, meta: bool = False) -> JudgeMod
     fields = None if recipe.lora is None else adapter(recipe)
     model = JudgeModel.build(
         base, recipe.head, recipe.judge, lora=fields, quantize=None if meta else recipe.quantize,
-        soft_capping=recipe.soft_capping, dtype=weights_dtype(recipe), checkpointing=recipe.checkpointing,
-        device=device, meta=meta,
+        soft_capping=recipe.soft_capping, dtype=weights_dtype(recipe), device=device, meta=meta,
     )  # fmt: skip
+    for module in top(model):
+        module.to(torch.float32)
+    checkpointing(model, wanted=recipe.checkpointing)
     if recipe.quantize:
         _norms_in_fp32(model)
     if recipe.freeze:
@@ -128,6 +130,24 @@ def parameter_groups(model: JudgeModel, recipe: Recipe) -> list[dict[str, Any]]:
             part = "head" if id(parameter) in upper else "backbone"
             groups[part, parameter.dim() > 1]["params"].append(parameter)  # type: ignore[attr-defined]
     return [group for group in groups.values() if group["params"]]
+
+
+def checkpointing(model: JudgeModel, *, wanted: bool) -> None:
+    """Have the activations inside the blocks computed again in the backward pass, or kept.
+
+    Without reentrance, so that inputs that need no gradient (a frozen embedding's) are no obstacle.
+    """
+    inner = model.base_model
+    given = any(getattr(module, "gradient_checkpointing", False) for module in inner.modules())
+    if wanted == given:
+        return
+    # transformers renamed both on the way from 5.17 to 5.23.
+    kind = "activation" if hasattr(inner, "activation_checkpointing_enable") else "gradient"
+    if wanted:
+        inner.config.use_cache = False  # a classifier has no use for one, and transformers would say so at each step
+        getattr(inner, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+    else:
+        getattr(inner, f"{kind}_checkpointing_disable")()
 
 
 def blocks(model: JudgeModel) -> nn.ModuleList:
