@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 VERBS = [
     (), ("demo",), ("compare",), ("predict",), ("evaluate",), ("calibrate",), ("baselines",),
     ("data",), ("data", "import"), ("data", "clean"), ("data", "dedupe"), ("data", "split"), ("data", "overlap"),
-    ("data", "stats"), ("train",), ("train", "features"),
+    ("data", "stats"), ("train",), ("train", "features"), ("wrap",),
 ]  # fmt: skip
 
 
