@@ -205,3 +205,16 @@ def test_compare_takes_the_choices_of_a_fine_tuned_judge(capsys) -> None:  # typ
     code, _, said = run(capsys, *arguments, "--swap", "none")
     assert code == 2
     assert "--swap: a features judge has no such choice" in said
+
+
+def test_rows_of_an_interrupted_run_do_not_count_for_the_speed(capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    with Meter("predict", 1000) as meter:
+        meter.taken(800)
+        clock[0] += 100
+        meter.advance(100)
+    assert capsys.readouterr().err.splitlines() == [
+        "predict: 100 rows (1.00 rows/s), 1,000 in all, about 2 min left",
+        "predict: 100 rows and 800 taken over in 100.0 s (1.00 rows/s)",
+    ]

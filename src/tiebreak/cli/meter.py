@@ -26,7 +26,7 @@ class Meter:
 
     def __init__(self, what: str, total: int | None) -> None:
         self.what, self.rows_to_come = what, total
-        self.rows = self.token_count = 0
+        self.rows = self.rows_taken = self.token_count = 0
         self.started = self.spoke = time.perf_counter()
         self.bar: Progress | None = None
 
@@ -42,7 +42,8 @@ class Meter:
             self.bar.stop()
         if kind is None:
             counted = "row" if self.rows == 1 else "rows"
-            console.note(f"{self.what}: {self.rows:,} {counted} in {self.seconds:.1f} s ({self.rate})")
+            taken = f" and {self.rows_taken:,} taken over" if self.rows_taken else ""
+            console.note(f"{self.what}: {self.rows:,} {counted}{taken} in {self.seconds:.1f} s ({self.rate})")
 
     @property
     def seconds(self) -> float:
@@ -64,6 +65,12 @@ class Meter:
             self.spoke = time.perf_counter()
             console.note(f"{self.what}: {self.rows:,} rows ({self.rate}){self._left()}")
 
+    def taken(self, rows: int) -> None:
+        """Some rows were done before: they count for what is left, not for the speed."""
+        self.rows_taken += rows
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], advance=rows)
+
     def tokens(self, count: int) -> None:
         """Some more tokens were read."""
         self.token_count += count
@@ -77,7 +84,7 @@ class Meter:
     def _left(self) -> str:
         if not self.rows_to_come or not self.rows:
             return ""
-        minutes = self.seconds / self.rows * max(self.rows_to_come - self.rows, 0) / 60
+        minutes = self.seconds / self.rows * max(self.rows_to_come - self.rows - self.rows_taken, 0) / 60
         return f", {self.rows_to_come:,} in all, about {minutes:,.0f} min left"
 
 

@@ -210,7 +210,9 @@ def _pipe(source: _Source, judge: Any, target: str, rows: int) -> None:
 def _progress(meter: Meter) -> Progress:
     from tiebreak import predict
 
-    return predict.Progress(meter.advance, meter.tokens, meter.total, lambda text: console.say(f"warning: {text}"))
+    return predict.Progress(
+        meter.advance, meter.taken, meter.tokens, meter.total, lambda text: console.say(f"warning: {text}")
+    )
 
 
 def _run(

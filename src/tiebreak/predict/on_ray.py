@@ -125,7 +125,7 @@ class _Reading:
                     yield number, table
                 else:
                     self.reused += table.height
-                    self.progress.advance(table.height)
+                    self.progress.reuse(table.height)
         except DataError:
             if self.source.at_fault:
                 self.parts.discard()

@@ -186,7 +186,7 @@ class Watch:
         self._told += len(known)
         for chunk in known:
             if chunk.finished:
-                self.progress.advance(chunk.rows)
+                self.progress.reuse(chunk.rows)
             else:
                 self._waiting[chunk.chunk] = chunk
         if read and not self._total_told:
