@@ -61,6 +61,14 @@ def check(recipe: Recipe) -> None:
         sharding.check(recipe)
 
 
+def idle() -> list[str]:
+    """A note when GPUs of this machine are not used."""
+    there = torch.cuda.device_count()
+    if there <= 1 or processes.world() > 1:
+        return []
+    return [f"one of {there} GPUs is used; torchrun --nproc-per-node {there} -m tiebreak train ... uses all"]
+
+
 def fit(
     part: Part, recipe: Recipe, folder: Path, identity: dict[str, str], stopper: Stopper, report: Callback
 ) -> Fitted:
@@ -92,6 +100,7 @@ class _Training:
     ) -> None:
         self.part, self.recipe, self.folder, self.stopper = part, recipe, folder, stopper
         self.place = device()
+        self.sharded = recipe.strategy == "fsdp" and processes.world() > 1
         self.checkpoints = Checkpoints(folder / "checkpoints", identity, recipe.evaluation.keep)
         self._report = report
         self._said: list[Said] = []
@@ -123,7 +132,9 @@ class _Training:
         if self.place.type == "cpu":
             settle_allocator()
         torch.manual_seed(self.recipe.seed)
-        model = modelling.build(self.recipe, device=None if self.place.type == "cpu" else self.place)
+        # What is sharded starts on the CPU: a whole copy may be more than the device holds.
+        whole = self.place.type == "cuda" and not self.sharded
+        model = modelling.build(self.recipe, device=self.place if whole else None)
         if self.state is not None:
             model.load_trainable(self.state.weights)
         if self.recipe.batches.packing == "padded":
@@ -138,10 +149,9 @@ class _Training:
         steps = Steps(examples, plan, self.recipe.batches, rank=processes.rank(), world=processes.world())
         self.steps = count
         counts = [sum(p.numel() for p in self.model.parameters() if p.requires_grad or all_) for all_ in (False, True)]
-        sharded = self.recipe.strategy == "fsdp" and processes.world() > 1
-        processes.same_everywhere(self.model)
-        if sharded:
-            self.model.to(self.place)
+        if self.state is None:
+            processes.same_everywhere(self.model)
+        if self.sharded:
             sharding.shard(self.model, self.place.type)
         optimiser = optimisers.build(modelling.parameter_groups(self.model, self.recipe), self.recipe.optimiser)
         self._tell(
@@ -153,8 +163,9 @@ class _Training:
         if self.begin < count:
             hooks = Hooks(self._restore, self._stepped, self._validate, self._save, self._stopping)
             trainer = JudgeTrainer(
-                self.model, self.recipe, steps, optimiser, hooks, folder=self.folder, begin=self.begin, sharded=sharded
-            )
+                self.model, self.recipe, steps, optimiser, hooks, folder=self.folder, begin=self.begin,
+                sharded=self.sharded,
+            )  # fmt: skip
             trainer.train()
             self._check_stop(trainer.state.global_step)
 
@@ -215,7 +226,7 @@ class _Training:
     def result(self) -> Fitted:
         """The weights of the best step in an unsharded model, and what was found on the way."""
         chosen = self.steps if self.best is None else self.best.step
-        if self.recipe.strategy == "fsdp" and processes.world() > 1:
+        if self.sharded:
             del self.model
             self.model = self._model()
         self.model.load_trainable(self.checkpoints.weights(chosen))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+BUCKET: Final = 1 << 26
 
 
 @contextmanager
@@ -21,7 +25,8 @@ def joined() -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # Gloo carries the few figures that are exchanged on the CPU, NCCL the tensors of the devices.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    # The first process writes bundles and scores held-out votes by itself, which may take it hours.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(hours=12))
     try:
         yield
     finally:
@@ -77,18 +82,28 @@ def sum_gradients(model: nn.Module) -> None:
     """
     if not dist.is_initialized():
         return
-    by_type: dict[torch.dtype, list[Tensor]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            by_type.setdefault(parameter.grad.dtype, []).append(parameter.grad)
-    for gradients in by_type.values():
+    for gradients in _buckets(model):
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         dist.all_reduce(flat)
         parts = torch.split(flat, [gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+def _buckets(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Gradients of one type, together about `BUCKET` elements, so that the copy that is sent stays small."""
+    held: list[Tensor] = []
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        parameter.grad = gradient
+        if held and (held[0].dtype != gradient.dtype or sum(map(Tensor.numel, held)) >= BUCKET):
+            yield held
+            held = []
+        held.append(gradient)
+    if held:
+        yield held
 
 
 def same_everywhere(model: nn.Module) -> None:

@@ -16,7 +16,7 @@ from tiebreak import bundle, comparisons, predictions, storage
 from tiebreak.errors import BundleError, DataError, UsageError
 from tiebreak.judges.finetuned import FinetunedJudge
 from tiebreak.train.finetune import bundling, doctor, processes
-from tiebreak.train.finetune.fit import check, fit
+from tiebreak.train.finetune.fit import check, fit, idle
 from tiebreak.train.finetune.folding import Part, parts
 from tiebreak.train.finetune.progress import Callback, Finished, Said, silence
 from tiebreak.train.finetune.recipe import Recipe
@@ -88,6 +88,7 @@ def finetune(
     output = Path(output)
     with processes.joined(), Stopper() as stopper:
         todo, notes = parts(recipe, train, validation)
+        notes += idle()
         identity = {"data": _data(todo), "recipe": _recipe(recipe)}
         work = output.with_name(output.name + ".run")
         if processes.first():
@@ -191,7 +192,8 @@ def _finish(
     if part.fold is not None:
         storage.make_directory(target.parent)
     judge.save(target)
-    for finding in findings:
+    # A single training ends here and its outcome tells; of the folds each is told at once.
+    for finding in findings if part.fold is not None else []:
         report(Said(finding))
     if part.validation is not None:
         with storage.replacing(folder / PREDICTIONS) as aside:
@@ -219,8 +221,10 @@ def _collect(todo: list[Part], recipe: Recipe, output: Path, work: Path, notes: 
 
 
 def _write(outcome: Outcome) -> None:
-    """Put the out-of-fold predictions and the figures beside the bundles."""
+    """Put the out-of-fold predictions and the figures beside the bundles; those of a run with more folds go."""
     assert outcome.oof is not None  # noqa: S101 - there are folds
+    for left in set(outcome.bundle.glob("fold-*")) - set(outcome.bundles):
+        shutil.rmtree(left)
     with storage.replacing(outcome.bundle / OOF) as aside:
         outcome.oof.write_parquet(aside)
     document = {"metrics": outcome.metrics, "warnings": outcome.warnings}
