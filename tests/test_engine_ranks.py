@@ -15,7 +15,7 @@ from engine_rows import TIGHT, largest, pairs
 from tiebreak.engine import Engine, Options
 from tiebreak.errors import UsageError
 
-FAMILIES = ("llama", "gemma2", "gemma3_text")
+FAMILIES = ("llama", "gemma3_text")
 
 RANK = """
 import sys
