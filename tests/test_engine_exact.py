@@ -14,7 +14,7 @@ from torch import nn
 
 import tiny
 from engine_rows import TIGHT, largest, padded, pairs, sequences
-from tiebreak.engine import Pooled, pack, segments
+from tiebreak.engine import Engine, Options, Pooled, pack, segments
 from tiebreak.errors import UsageError
 
 LENGTHS = (5, 40, 1, 17, 33, 40, 80, 2)
@@ -86,28 +86,46 @@ def test_gradients_survive_activation_checkpointing(family: str) -> None:
         assert largest(got[name], gradient) <= TIGHT, name
 
 
+def adapted(family: str) -> Any:
+    """With LoRA weights that matter: B starts at zero, which would hide a wrong A."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    targets = {"bert": ["query", "value"], "deberta-v2": ["query_proj", "value_proj"], "modernbert": ["Wqkv"]}
+    lora = LoraConfig(
+        r=4, target_modules=targets.get(family, ["q_proj", "v_proj", "down_proj"]), task_type=TaskType.SEQ_CLS
+    )
+    made = get_peft_model(tiny.model(family), lora)
+    torch.manual_seed(1)
+    for name, parameter in made.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return made.eval()
+
+
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # asked for by peft
 @pytest.mark.parametrize("family", ["llama", "gemma2", "bert"])
 def test_an_adapter_trains_through_packed_batches(family: str) -> None:
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    def adapted() -> Any:
-        targets = ["query", "value"] if family == "bert" else ["q_proj", "v_proj"]
-        made = get_peft_model(tiny.model(family), LoraConfig(r=4, target_modules=targets, task_type=TaskType.SEQ_CLS))
-        torch.manual_seed(1)
-        for name, parameter in made.named_parameters():
-            if "lora_" in name:  # B starts at zero, which would hide a wrong A
-                torch.nn.init.normal_(parameter, std=0.1)
-        return made.eval()
-
     rows = sequences(*LENGTHS)
-    reference, model = adapted(), adapted()
+    reference, model = adapted(family), adapted(family)
     expected = gradients(reference, padded(reference, rows))
     logits = Pooled.split(model)(pack(rows))
     got = gradients(model, logits)
     assert any("lora_A" in name for name in expected)
     assert got.keys() == expected.keys()
     assert all(largest(got[name], expected[name]) <= TIGHT for name in expected)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_engine_does_not_leave_an_adapter_out(family: str) -> None:
+    rows = sequences(*LENGTHS)
+    with torch.no_grad():
+        expected = padded(adapted(family), rows)
+        without = padded(tiny.model(family), rows)
+    run = Engine(adapted(family), Options(precision="fp32"))
+    assert largest(run.logits(rows), expected) <= TIGHT
+    assert largest(expected, without) > 0.01
+    assert run.report["fallbacks"]
 
 
 @pytest.mark.parametrize("family", tiny.DECODERS)

@@ -27,12 +27,19 @@ def speed_up(pooled: Pooled, precision: str, device: torch.device) -> list[str]:
     kind = getattr(pooled.config, "model_type", "")
     chosen: Any = precision
     if device.type == "cpu" and kind in encoders.FAMILIES and precision in ENCODER_PRECISIONS:
+        if _has_adapter(pooled):
+            return [f"{kind}: plain layers, the adapter is not merged"]
         report = encoders.speed_up_encoder(pooled.backbone, precision=chosen)
         return [f"{kind}: {report['why']}"] if "why" in report else []
     if device.type == "cpu" and pooled.causal and precision in DECODER_PRECISIONS:
         return cpu.speed_up(pooled.backbone, precision=chosen)
     refuse_int8(precision, str(device))
     return []
+
+
+def _has_adapter(pooled: Pooled) -> bool:
+    """Whether layers are wrapped, as `peft` does: a copy of their weights would leave the adapter out."""
+    return any(hasattr(module, "base_layer") for module in pooled.backbone.modules())
 
 
 def attention_names(pooled: Pooled, device: torch.device) -> list[str]:
