@@ -64,8 +64,8 @@ class Pooled(nn.Module):
     @property
     def vocabulary(self) -> int:
         """How many tokens the model knows."""
-        table: nn.Embedding = self.backbone.get_input_embeddings()  # type: ignore[operator]
-        return table.num_embeddings
+        table = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        return int(getattr(table, "num_embeddings", self.config.vocab_size))  # an adapter's wrapper does not say
 
     @property
     def max_positions(self) -> int | None:
