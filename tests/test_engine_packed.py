@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine_rows import pairs, sequences
@@ -61,6 +61,7 @@ def test_reuse_that_cannot_be_is_refused(reuse: list[int]) -> None:
 LENGTHS = st.lists(st.integers(1, 300), max_size=120)
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 400), st.integers(1, 200))
 def test_microbatches_hold_every_index_once_and_the_budget(lengths: list[int], budget: int, window: int) -> None:
     batches = microbatches(np.array(lengths, dtype=np.int64), budget, window=window)
@@ -70,6 +71,7 @@ def test_microbatches_hold_every_index_once_and_the_budget(lengths: list[int], b
         assert max(batch) - min(batch) < window
 
 
+@settings(deadline=None)
 @given(LENGTHS.filter(bool), st.integers(300, 900))
 def test_microbatches_are_full(lengths: list[int], budget: int) -> None:
     """Two batches that would fit in one never stand side by side, so all but one are over half full."""

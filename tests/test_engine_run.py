@@ -286,6 +286,7 @@ def test_choices_outside_their_range_are_refused(options: dict[str, Any]) -> Non
 # --- the pipeline ---------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=8), before=st.integers(0, 60),
        after=st.integers(0, 60), data=st.data())  # fmt: skip
 def test_layers_are_split_as_evenly_as_they_can_be(sizes: list[int], before: int, after: int, data: Any) -> None:
