@@ -84,3 +84,11 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:  #
     plan = predict.Plan(None, Runtime(), tmp_path / "p.parquet", "parquet", "x", CHUNK, workers=2)
     with pytest.raises(MissingExtraError, match=r'pip install "tiebreak\[ray\]"'):
         predict.predict_ray(iter([rows()]), plan)
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once_and_nothing_is_left(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    plan = predict.Plan(None, Runtime(), tmp_path / "p.parquet", "parquet", "x", CHUNK, workers=2)
+    with pytest.raises(ResourceError, match=r"Ray cannot be reached at 127\.0\.0\.1:1.*RAY_ADDRESS"):
+        predict.predict_ray(iter([rows()]), plan)
+    assert list(tmp_path.iterdir()) == []

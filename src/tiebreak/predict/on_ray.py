@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -209,6 +210,8 @@ def _ray(workers: int) -> Iterator[Any]:
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     address = os.environ.get("RAY_ADDRESS")
     own = _own(workers) if address is None else {}
+    if address is not None:
+        _knock(address)
     ray = import_module("ray")
     import_module("ray.data")
     with redirect_stdout(io.StringIO()):
@@ -216,11 +219,7 @@ def _ray(workers: int) -> Iterator[Any]:
             with _hushed():
                 ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ResourceError(
-                f"Ray cannot be reached at {address or 'this machine'}: {_last_line(error)}",
-                expected="a running cluster in RAY_ADDRESS, or none for a Ray of one's own",
-                mend="ray status shows whether it runs",
-            ) from error
+            raise _unreachable(address, error) from error
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -228,6 +227,25 @@ def _ray(workers: int) -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """See that somebody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str | None, error: Exception) -> ResourceError:
+    return ResourceError(
+        f"Ray cannot be reached at {address or 'this machine'}: {_last_line(error)}",
+        expected="a running cluster in RAY_ADDRESS, or none for a Ray of one's own",
+        mend="ray status shows whether it runs",
+    )
 
 
 def _own(workers: int) -> dict[str, Any]:

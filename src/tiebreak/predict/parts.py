@@ -90,6 +90,8 @@ class Parts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None and not self.numbers():
+            self.discard()  # nothing to go on from, so nothing that should be in the way of the next try
         self.close()
 
     def close(self) -> None:
