@@ -13,7 +13,8 @@ HERE = Path(__file__).parent
 VERBS = [
     (), ("demo",), ("compare",), ("predict",), ("evaluate",), ("calibrate",), ("baselines",),
     ("data",), ("data", "import"), ("data", "clean"), ("data", "dedupe"), ("data", "split"), ("data", "overlap"),
-    ("data", "stats"), ("train",), ("train", "features"), ("wrap",),
+    ("data", "stats"), ("train",), ("train", "RECIPE"), ("train", "features"),
+    ("recipe",), ("recipe", "ls"), ("recipe", "show"), ("recipe", "cp"), ("wrap",),
 ]  # fmt: skip
 
 

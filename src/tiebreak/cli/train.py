@@ -86,8 +86,12 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune a language model by a recipe. Stopped or killed, the same command goes on where it was."""
+    import logging
+
     from tiebreak.train.finetune import read
 
+    # bitsandbytes regrets on a CPU that it has no kernel from the hub.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     found = _named(read.read(recipe, overrides or []), data, validation)
     reading = (input_format, options.parse_map(mapping))
     if int(os.environ.get("RANK", "0")):
