@@ -325,6 +325,8 @@ def test_a_base_in_4_bits(tmp_path: Path, table: pl.DataFrame) -> None:
     assert loaded.network.base_model.config.attn_logit_softcapping is None
     assert any(type(module).__name__ == "Linear4bit" for module in loaded.network.modules())
     assert mirrored(given, loaded.predict(comparisons.swap(table)))
+    with pytest.raises(UsageError, match="in 4 bits"):
+        loaded.run_with(Runtime(precision="int8"))
 
 
 def test_more_tokens_than_the_model_has_positions(tmp_path: Path, table: pl.DataFrame) -> None:

@@ -212,8 +212,10 @@ class JudgeModel(nn.Module):
             directory: The folder.
             base: What an adapter's configuration names as its base.
         """
+        # Left to itself, peft asks the hub whether the base has other embeddings; they are never trained here.
+        adapted = {"save_embedding_layers": False} if hasattr(self.model, "peft_config") else {}
         with quiet():
-            self.model.save_pretrained(directory)
+            self.model.save_pretrained(directory, **adapted)
         (directory / "README.md").unlink(missing_ok=True)  # peft's empty model card
         if (path := directory / ADAPTER_CONFIG).is_file():
             _tidy(path, base)

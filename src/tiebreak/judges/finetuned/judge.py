@@ -80,6 +80,11 @@ class FinetunedJudge(Judge):
             raise UsageError(
                 f"--base {runtime.base}: this bundle holds all its weights", expected="no --base with this judge"
             )
+        if runtime.precision == "int8" and self.settings.quantize:
+            raise UsageError(
+                f"--precision int8: the base of this judge is in 4 bits ({self.settings.quantize}) already",
+                expected="the precision its layers compute in: auto, fp32, bf16 or fp16",
+            )
         self.runtime = runtime
         for name in ("renderer", "network", "engine"):
             self.__dict__.pop(name, None)

@@ -23,12 +23,12 @@ def restore(settings: Settings, base: Base, directory: Path, kind: Any, runtime:
         base: Where the weights below the adapter are.
         directory: The bundle.
         kind: classifier or siamese.
-        runtime: Precision and devices. The engine has the last word on both; here they decide what is read and where
-            to, so that a model in 4 bits is quantised where it will run.
+        runtime: Precision and devices. The engine has the last word on both: weights are read as they were written, and
+            an adapter merged into them, before anything is rounded. A model in 4 bits is quantised where it will run.
     """
-    dtype = _DTYPES.get(runtime.precision)
-    if settings.quantize and dtype is None:
-        dtype = _compute_dtype()
+    dtype = torch.float32 if runtime.precision == "fp32" else None
+    if settings.quantize:
+        dtype = _DTYPES.get(runtime.precision) or _compute_dtype()
     return JudgeModel.restore(
         base, settings.head, kind, adapter=directory if settings.adapter else None, quantize=settings.quantize,
         soft_capping=settings.soft_capping, dtype=dtype, pooling=settings.pooling, device=_device(runtime.devices),
