@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,16 @@ def real_rows(count: int) -> pl.DataFrame:
     """Real votes, shortest first, so that tiny networks are done soon; several turns and nulls among them."""
     if not SHARED.exists():
         pytest.skip("the shared data are not here")
+    return _by_length().slice(50, count)
+
+
+@cache
+def _by_length() -> pl.DataFrame:
     table = ingest.read(SHARED / "kaggle_lmsys_1k.parquet")
     long = pl.sum_horizontal(
         pl.col(name).list.eval(pl.element().str.len_chars()).list.sum() for name in comparisons.TEXTS
     )
-    return table.sort(long).slice(50, count)
+    return table.sort(long)
 
 
 def rows(*texts: tuple[Any, Any, Any]) -> pl.DataFrame:

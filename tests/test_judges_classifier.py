@@ -122,23 +122,16 @@ def test_real_rows_and_their_twins_mirror_bit_by_bit(made: ClassifierJudge, swap
     assert (given["kept_a"] == twin["kept_b"]).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.tuples(*[st.text(max_size=30)] * 3), min_size=1, max_size=6), st.sampled_from(["both", "uncertain=0.5"])
 )
-def test_any_texts_and_their_twins_mirror_bit_by_bit(texts: list[tuple[str, str, str]], swap: str) -> None:
-    judge = _any_judge()
-    judge.run_with(Runtime(precision="fp32", devices="cpu", swap=swap))
+def test_any_texts_and_their_twins_mirror_bit_by_bit(
+    made: ClassifierJudge, texts: list[tuple[str, str, str]], swap: str
+) -> None:
+    made.run_with(Runtime(precision="fp32", devices="cpu", swap=swap))
     table = rows(*texts)
-    assert mirrored(judge.predict(table), judge.predict(comparisons.swap(table)))
-
-
-def _any_judge(kept: list[ClassifierJudge] = []) -> ClassifierJudge:  # noqa: B006 - made once for all examples
-    if not kept:
-        from tempfile import mkdtemp
-
-        kept.append(classifier(Path(mkdtemp()) / "base"))
-    return kept[0]
+    assert mirrored(made.predict(table), made.predict(comparisons.swap(table)))
 
 
 def test_one_order_is_judged_as_given_and_says_so(made: ClassifierJudge, table: pl.DataFrame) -> None:

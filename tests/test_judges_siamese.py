@@ -36,8 +36,10 @@ def mirrored(one: pl.DataFrame, other: pl.DataFrame) -> bool:
     return bool((p == q[:, [1, 0, 2]]).all())
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "deberta-v2", "bert", "modernbert"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("family", "precision"),
+    [("llama", "bf16"), ("gemma2", "fp32"), ("deberta-v2", "bf16"), ("bert", "fp32"), ("modernbert", "bf16")],
+)
 def test_real_rows_and_their_twins_mirror_bit_by_bit(tmp_path: Path, family: str, precision: str) -> None:
     table = real_rows(12)
     judge = siamese(tmp_path / "base", family)
