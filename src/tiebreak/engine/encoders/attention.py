@@ -7,7 +7,8 @@ Three plain passes, a product, powers of two, a product, are 2.2 times as fast o
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Final
 
@@ -74,12 +75,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, out: Tensor, reach: int | 
         else:
             low, high = max(0, start - reach), min(keys, end + reach)
             seen = _seen(end - start, high - low, start - low, reach, query.dtype)
-        scores = torch.bmm(query[:, start:end], key[:, low:high].transpose(1, 2))
-        soften(scores, value[:, low:high], out[:, start:end], seen, own=start - low)
+        score = partial(torch.bmm, query[:, start:end], key[:, low:high].transpose(1, 2))
+        soften(score, value[:, low:high], out[:, start:end], seen, own=start - low)
 
 
-def soften(scores: Tensor, value: Tensor, out: Tensor, seen: Tensor | None = None, *, own: int = 0) -> None:
-    """Softmax to base 2 of (heads, queries, keys) and its product with the values, written into `out`.
+def soften(
+    score: Callable[[], Tensor], value: Tensor, out: Tensor, seen: Tensor | None = None, *, own: int = 0
+) -> None:
+    """Softmax to base 2 of scores (heads, queries, keys) and its product with the values, written into `out`.
 
     The maximum is not subtracted: softmax does not depend on it, and finding it costs as much as all the rest. Whether
     a row came near the ends of the number range is seen in its sum afterwards. Then it is done again less each query's
@@ -87,25 +90,26 @@ def soften(scores: Tensor, value: Tensor, out: Tensor, seen: Tensor | None = Non
     is not enough, with the maximum.
 
     Args:
-        scores: Scores times log2(e); overwritten.
+        score: Gives the scores times log2(e); they are overwritten, and asked for again in the rare cases above.
         value: (heads, keys, head size).
         out: (heads, queries, head size), any strides.
         seen: One where a query sees a key, else zero, (queries, keys).
         own: Which key is the first query's own.
     """
-    weights, total = _powers(scores, seen)
+    weights, total = _powers(score(), seen)
     if not _is_safe(total):
+        scores = score()
         scores -= scores.diagonal(own, 1, 2).unsqueeze(-1).clone()
         weights, total = _powers(scores, seen)
     if not _is_safe(total):
-        masked = scores if seen is None else scores.masked_fill(seen == 0, -math.inf)
-        weights = torch.softmax(masked.float() * math.log(2), -1).to(scores.dtype)
+        scores = score() if seen is None else score().masked_fill(seen == 0, -math.inf)
+        weights = torch.softmax(scores.float() * math.log(2), -1).to(scores.dtype)
         total = torch.ones_like(total)
     torch.div(torch.bmm(weights, value), total, out=out)
 
 
 def _powers(scores: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
-    weights = torch.exp2(scores)
+    weights = scores.exp2_()
     if seen is not None:
         weights *= seen
     return weights, weights.sum(-1, keepdim=True)

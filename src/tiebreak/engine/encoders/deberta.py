@@ -8,7 +8,7 @@ that moves on by one a row: the scores stand where they belong without having be
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -106,8 +106,8 @@ class Layer:
         for low in range(0, queries, step):
             high = min(low + step, queries)
             rows = _rows(low, high, length, *self.distances)
-            scores = self._scores(query[:, low:high], key, rows)
-            soften(scores, value, out[:, low:high], own=low)
+            score = partial(self._scores, query[:, low:high], key, rows)
+            soften(score, value, out[:, low:high], own=low)
 
     def _scores(self, query: Tensor, key: Tensor, rows: Tensor) -> Tensor:
         """(heads, block, length): content with content, content with position, position with content."""
