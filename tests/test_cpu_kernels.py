@@ -17,7 +17,7 @@ from tiebreak.engine.cpu.native import Kernels, Unavailable
 
 KERNELS = cpu.load_kernels()
 pytestmark = pytest.mark.skipif(isinstance(KERNELS, Unavailable), reason=getattr(KERNELS, "reason", "there"))
-TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2, "int8": 4e-2}
+TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2, "int8": 2e-2}
 DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}
 
 
@@ -57,10 +57,10 @@ def test_a_product_is_torchs_for_every_remainder(
 
 def test_bytes_are_exact_where_rounding_has_nothing_to_round() -> None:
     whole = torch.Generator().manual_seed(0)
-    weight = torch.randint(-127, 128, (64, 128), generator=whole).float()
-    x = torch.randint(-127, 128, (20, 128), generator=whole).float()
+    weight = torch.randint(-127, 128, (64, 256), generator=whole).float()
+    x = torch.randint(-127, 128, (20, 256), generator=whole).float()
     weight[:, 0] = 127.0  # the largest is 127, so that every scale is one
-    x[:, 1] = -127.0
+    x[:, [1, 193]] = -127.0  # and so for both groups of inputs
     found = Matrix(kernels(), weight, None, "int8")(x.bfloat16())
     assert torch.equal(found, F.linear(x, weight).bfloat16())
 

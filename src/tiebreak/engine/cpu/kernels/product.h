@@ -9,14 +9,19 @@ namespace tiebreak {
 
 constexpr int kPanel = 2 * kLanes;   // columns in a panel
 constexpr int kRows = 12;            // rows in a tile: 12 x 2 accumulators leave registers for the operands
+constexpr int64_t kGroup = 48;       // words of bytes that share a scale
 constexpr int kChunk = 8 * kRows;    // rows that a thread takes at a time, small enough for its second-level cache
 
-// Kept out of line: inlined into its callers, the compiler runs out of registers and spills inside the loop.
+// `start`: what each column's sum begins with, or null for zero. Kept out of line: inlined into its callers, the
+// compiler runs out of registers and spills inside the loop.
 template <class D, int R>
-__attribute__((noinline)) void tile(const uint32_t* a, int64_t stride, const uint32_t* b, int64_t words, typename D::Sum (*sums)[2]) {
+__attribute__((noinline)) void tile(const uint32_t* a, int64_t stride, const uint32_t* b, int64_t words, const int32_t* start,
+                                    typename D::Sum (*sums)[2]) {
   typename D::Sum c[R][2];
+  const auto s0 = start ? (typename D::Sum)_mm512_loadu_si512(start) : D::zero();
+  const auto s1 = start ? (typename D::Sum)_mm512_loadu_si512(start + kLanes) : D::zero();
 #pragma GCC unroll 12
-  for (int r = 0; r < R; ++r) c[r][0] = c[r][1] = D::zero();
+  for (int r = 0; r < R; ++r) c[r][0] = s0, c[r][1] = s1;
   for (int64_t k = 0; k < words; ++k) {
     const __m512i b0 = _mm512_loadu_si512(b + k * kPanel);
     const __m512i b1 = _mm512_loadu_si512(b + k * kPanel + kLanes);
@@ -31,77 +36,115 @@ __attribute__((noinline)) void tile(const uint32_t* a, int64_t stride, const uin
   for (int r = 0; r < R; ++r) sums[r][0] = c[r][0], sums[r][1] = c[r][1];
 }
 
-// All rows against one panel; `end(row, left, right)` receives the sums of 16 + 16 columns.
-template <class D, class End>
-inline void against_panel(const uint32_t* a, int64_t stride, int rows, const uint32_t* b, int64_t words, End&& end) {
-  typename D::Sum sums[kRows][2];
+// The same for bytes, as floats. Each row has a scale for every group of `kGroup` words, so that an outlier costs
+// precision in its own group alone; `shift` undoes what the unsigned left operand adds.
+template <int R>
+void tile_of_bytes(const uint32_t* a, int64_t stride, const float* scales, int64_t groups, const uint32_t* b, const int32_t* shift,
+                   int64_t words, __m512 (*sums)[2]) {
+  for (int r = 0; r < R; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+  for (int64_t g = 0; g < groups; ++g) {
+    __m512i c[R][2];
+    const int64_t first = g * kGroup;
+    tile<Byte, R>(a + first, stride, b + first * kPanel, std::min(kGroup, words - first), shift + g * kPanel, c);
+    for (int r = 0; r < R; ++r) {
+      const __m512 scale = _mm512_set1_ps(scales[r * groups + g]);
+      sums[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][0]), scale, sums[r][0]);
+      sums[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(c[r][1]), scale, sums[r][1]);
+    }
+  }
+}
+
+template <int R>
+struct Count {
+  static constexpr int value = R;
+};
+
+// Rows by tiles: `product(Count, row, sums)` fills the sums of 16 + 16 columns, `end(row, left, right)` receives them.
+template <class Product, class End>
+inline void by_tiles(int rows, Product&& product, End&& end) {
+  __m512 sums[kRows][2];
   for (int row = 0; row < rows;) {
     const int left = rows - row, taken = left >= kRows ? kRows : left >= 4 ? 4 : 1;
-    const uint32_t* from = a + row * stride;
-    if (taken == kRows) tile<D, kRows>(from, stride, b, words, sums);
-    else if (taken == 4) tile<D, 4>(from, stride, b, words, sums);
-    else tile<D, 1>(from, stride, b, words, sums);
+    if (taken == kRows) product(Count<kRows>{}, row, sums);
+    else if (taken == 4) product(Count<4>{}, row, sums);
+    else product(Count<1>{}, row, sums);
     for (int r = 0; r < taken; ++r) end(row + r, sums[r][0], sums[r][1]);
     row += taken;
   }
 }
 
-// A packed matrix: `columns` outputs of `words` words each.
+// All rows against one panel.
+template <class D, class End>
+inline void against_panel(const uint32_t* a, int64_t stride, int rows, const uint32_t* b, int64_t words, End&& end) {
+  by_tiles(rows, [&](auto count, int row, __m512(*sums)[2]) { tile<D, count.value>(a + row * stride, stride, b, words, nullptr, sums); }, end);
+}
+
+// A packed matrix: `columns` outputs of `words` words each. Bytes have a scale for each column, and for each panel,
+// group and column -128 x the sum of the weights.
 struct Matrix {
   const uint32_t* panels;
-  const float* scale;  // bytes only: of each column
-  const float* shift;  // bytes only: 128 x sum of the column, which the unsigned left operand adds
-  const float* bias;   // or null
+  const float* scale;
+  const int32_t* shift;
+  const float* bias;  // or null
   int64_t columns, words;
+  int64_t groups() const { return (words + kGroup - 1) / kGroup; }
+  const uint32_t* panel(int64_t column) const { return panels + column * words; }
 };
 
-// Rows as a chunk sees them: bytes are made here, with a scale a row; other precisions are read where they lie.
+// Rows as a chunk sees them: bytes are made here, other precisions are read where they lie.
 template <class D>
-struct Left;
-
-template <>
-struct Left<Float> {
-  std::vector<uint32_t> unused;
-  const uint32_t* set(const float* x, int64_t stride, int, int64_t) { step = stride; return (const uint32_t*)x; }
+struct Left {
+  const uint32_t* words = nullptr;
   int64_t step = 0;
-  static __m512 value(__m512 sum, int, const Matrix&, int64_t) { return sum; }
-};
-
-template <>
-struct Left<Brain> {
-  const uint32_t* set(const uint16_t* x, int64_t stride, int, int64_t) { step = stride / 2; return (const uint32_t*)x; }
-  int64_t step = 0;
-  static __m512 value(__m512 sum, int, const Matrix&, int64_t) { return sum; }
+  void set(const typename D::Value* x, int64_t stride, int, const Matrix&) {
+    words = (const uint32_t*)x;
+    step = stride / D::kPerWord;
+  }
+  template <class End>
+  void against(int rows, const Matrix& m, int64_t column, End&& end) const {
+    against_panel<D>(words, step, rows, m.panel(column), m.words, end);
+  }
 };
 
 template <>
 struct Left<Byte> {  // reads bfloat16
   std::vector<uint8_t> bytes;
-  float scales[kChunk];
-  int64_t step = 0;
-  const uint32_t* set(const uint16_t* x, int64_t stride, int rows, int64_t words) {
-    const int64_t width = words * 4;
-    if ((int64_t)bytes.size() < kChunk * width) bytes.resize(kChunk * width);
-    for (int r = 0; r < rows; ++r) {
-      const uint16_t* from = x + r * stride;
-      __m512 top = _mm512_setzero_ps();
-      for (int64_t k = 0; k < width; k += kLanes)
-        top = _mm512_max_ps(top, _mm512_abs_ps(Brain::load(from + k, tail(width - k))));
-      const float most = _mm512_reduce_max_ps(top);
-      scales[r] = most / 127.f;
-      const __m512 inverse = _mm512_set1_ps(most > 0 ? 127.f / most : 0.f);
-      for (int64_t k = 0; k < width; k += kLanes) {
-        const __mmask16 mask = tail(width - k);
-        const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(Brain::load(from + k, mask), inverse));
-        _mm_mask_storeu_epi8(bytes.data() + r * width + k, mask, _mm512_cvtepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(128))));
-      }
-    }
-    step = words;
-    return (const uint32_t*)bytes.data();
+  std::vector<float> scales;
+
+  void set(const uint16_t* x, int64_t stride, int rows, const Matrix& m) {
+    const int64_t width = m.words * 4, each = kGroup * 4, groups = m.groups();
+    bytes.resize(std::max<size_t>(bytes.size(), kChunk * width));
+    scales.resize(std::max<size_t>(scales.size(), kChunk * groups));
+    for (int r = 0; r < rows; ++r)
+      for (int64_t g = 0; g < groups; ++g)
+        scales[r * groups + g] = round(x + r * stride + g * each, std::min(each, width - g * each), bytes.data() + r * width + g * each);
   }
-  __m512 value(__m512i sum, int row, const Matrix& m, int64_t column) const {
-    const __m512 whole = _mm512_sub_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(m.shift + column));
-    return _mm512_mul_ps(_mm512_mul_ps(whole, _mm512_set1_ps(scales[row])), _mm512_loadu_ps(m.scale + column));
+
+  // Gives the scale: the largest absolute number over 127.
+  static float round(const uint16_t* from, int64_t count, uint8_t* to) {
+    __m512 top = _mm512_setzero_ps();
+    for (int64_t k = 0; k < count; k += kLanes) top = _mm512_max_ps(top, _mm512_abs_ps(Brain::load(from + k, tail(count - k))));
+    const float most = _mm512_reduce_max_ps(top);
+    const __m512 inverse = _mm512_set1_ps(most > 0 ? 127.f / most : 0.f);
+    for (int64_t k = 0; k < count; k += kLanes) {
+      const __mmask16 mask = tail(count - k);
+      const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(Brain::load(from + k, mask), inverse));
+      _mm_mask_storeu_epi8(to + k, mask, _mm512_cvtepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(128))));
+    }
+    return most / 127.f;
+  }
+
+  template <class End>
+  void against(int rows, const Matrix& m, int64_t column, End&& end) const {
+    const int64_t groups = m.groups();
+    const __m512 c0 = _mm512_loadu_ps(m.scale + column), c1 = _mm512_loadu_ps(m.scale + column + kLanes);
+    by_tiles(
+        rows,
+        [&](auto count, int row, __m512(*sums)[2]) {
+          tile_of_bytes<count.value>((const uint32_t*)bytes.data() + row * m.words, m.words, scales.data() + row * groups, groups,
+                                     m.panel(column), m.shift + column * groups, m.words, sums);
+        },
+        [&](int row, __m512 s0, __m512 s1) { end(row, _mm512_mul_ps(s0, c0), _mm512_mul_ps(s1, c1)); });
   }
 };
 
@@ -115,16 +158,16 @@ using IoOf = typename Io<D>::Type;
 template <class D>
 void linear_chunk(Left<D>& left, const typename IoOf<D>::Value* x, int64_t stride, int rows, const Matrix& m,
                   typename IoOf<D>::Value* out, int64_t out_stride) {
-  const uint32_t* a = left.set(x, stride, rows, m.words);
+  left.set(x, stride, rows, m);
   for (int64_t column = 0; column < m.columns; column += kPanel) {
     const __mmask16 low = tail(m.columns - column), high = tail(m.columns - column - kLanes);
     const __m512 none = _mm512_setzero_ps();
     const __m512 b0 = m.bias ? _mm512_loadu_ps(m.bias + column) : none;
     const __m512 b1 = m.bias ? _mm512_loadu_ps(m.bias + column + kLanes) : none;
-    against_panel<D>(a, left.step, rows, m.panels + column * m.words, m.words, [&](int row, auto s0, auto s1) {
+    left.against(rows, m, column, [&](int row, __m512 s0, __m512 s1) {
       auto* to = out + row * out_stride + column;
-      IoOf<D>::store(to, _mm512_add_ps(left.value(s0, row, m, column), b0), low);
-      if (high) IoOf<D>::store(to + kLanes, _mm512_add_ps(left.value(s1, row, m, column + kLanes), b1), high);
+      IoOf<D>::store(to, _mm512_add_ps(s0, b0), low);
+      if (high) IoOf<D>::store(to + kLanes, _mm512_add_ps(s1, b1), high);
     });
   }
 }
@@ -133,11 +176,10 @@ void linear_chunk(Left<D>& left, const typename IoOf<D>::Value* x, int64_t strid
 template <class D>
 void gated_chunk(Left<D>& left, const typename IoOf<D>::Value* x, int64_t stride, int rows, const Matrix& m, int act,
                  typename IoOf<D>::Value* out, int64_t out_stride) {
-  const uint32_t* a = left.set(x, stride, rows, m.words);
+  left.set(x, stride, rows, m);
   for (int64_t column = 0; column < m.columns; column += kPanel) {
-    against_panel<D>(a, left.step, rows, m.panels + column * m.words, m.words, [&](int row, auto gate, auto up) {
-      const __m512 g = activate(left.value(gate, row, m, column), act);
-      IoOf<D>::store(out + row * out_stride + column / 2, _mm512_mul_ps(g, left.value(up, row, m, column + kLanes)));
+    left.against(rows, m, column, [&](int row, __m512 gate, __m512 up) {
+      IoOf<D>::store(out + row * out_stride + column / 2, _mm512_mul_ps(activate(gate, act), up));
     });
   }
 }
