@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -207,7 +208,7 @@ def summary(found: dict[str, list[dict[str, Any]]], lengths: np.ndarray) -> dict
         }
     result: dict[str, Any] = {
         "rows": len(lengths), "tokens": tokens, "threads": THREADS, "rounds": len(found[OURS]),
-        "bf16_matrix_gflops": round(rate / 1e9), "peers": table, "targets": {},
+        "load_average": os.getloadavg()[1], "bf16_matrix_gflops": round(rate / 1e9), "peers": table, "targets": {},
     }  # fmt: skip
     for row in table.values():
         row["ours_to_it"] = round(table[OURS]["tokens_per_second"] / row["tokens_per_second"], 2)
