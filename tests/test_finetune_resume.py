@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import finetune_rows
 from tiebreak.errors import GateError, StoppedError
@@ -75,13 +76,17 @@ KINDS = {
     "full": {"lora": None, "optimiser__lr": 1e-3},
     "full_kahan": {"lora": None, "optimiser__name": "kahan_adamw", "optimiser__lr": 1e-3, "precision": "bf16"},
     "full_kahan_fast": {"lora": None, "optimiser__name": "kahan_adamw", "optimiser__betas": [0.9, 0.99]},
-    "two_templates": {"templates": [{"name": "plain", "max_length": 96}, {"name": "blackpearl", "max_length": 260}]},
+    "two_templates": {"templates": [{"name": "plain", "max_length": 96}, {"name": "blackpearl", "max_length": 260}],
+                      "batches__rows": 4, "max_steps": 7},
     "grouped_padded": {"batches__length_grouped": True, "batches__packing": "padded"},
     "siamese": {"judge": "siamese", "templates": [{"name": "single", "max_length": 64}]},
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW = ("full_kahan_fast", "grouped_padded")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] if k in SLOW else []) for k in KINDS])
 def test_killed_and_gone_on_with_gives_the_same_bits(kind: str, base: Path, tmp_path: Path) -> None:
     recipe = finetune_rows.recipe(base, evaluation__every=3, evaluation__save_every=2, **KINDS[kind])
     whole = train(recipe, tmp_path / "whole")
@@ -95,6 +100,8 @@ def test_killed_and_gone_on_with_gives_the_same_bits(kind: str, base: Path, tmp_
         for name in names:
             other = tmp_path / "broken" / "checkpoints" / folder.name / name
             assert (folder / name).read_bytes() == other.read_bytes()
+    stored = load_file(tmp_path / "whole" / "checkpoints" / f"step-{whole.steps:08d}" / "optimiser.safetensors")
+    assert ("8bit" in recipe.optimiser.name) == any(tensor.dtype == torch.uint8 for tensor in stored.values())
 
 
 def test_the_history_of_an_interrupted_training_has_every_step_once(base: Path, tmp_path: Path) -> None:
