@@ -79,11 +79,12 @@ KINDS = {
     "two_templates": {"templates": [{"name": "plain", "max_length": 96}, {"name": "blackpearl", "max_length": 260}],
                       "batches__rows": 4, "max_steps": 7},
     "grouped_padded": {"batches__length_grouped": True, "batches__packing": "padded"},
+    "qlora": {"quantize": "nf4", "precision": "bf16", "checkpointing": True},
     "siamese": {"judge": "siamese", "templates": [{"name": "single", "max_length": 64}]},
 }  # fmt: skip
 
 
-SLOW = ("full_kahan_fast", "grouped_padded")
+SLOW = ("full_kahan_fast", "grouped_padded", "qlora")
 
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] if k in SLOW else []) for k in KINDS])

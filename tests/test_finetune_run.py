@@ -100,6 +100,16 @@ def test_what_is_no_bundle_is_not_overwritten(base: Path, tmp_path: Path) -> Non
         finetune(finetune_rows.recipe(base), VOTES, None, tmp_path / "no" / "judge")
 
 
+def test_qlora_on_four_bits_with_everything_on(base: Path, tmp_path: Path) -> None:
+    recipe = finetune_rows.recipe(
+        base, quantize="nf4", precision="bf16", checkpointing=True, lora__targets="all", max_steps=2,
+        optimiser__name="adamw_8bit",
+    )  # fmt: skip
+    outcome = finetune(recipe, VOTES, None, tmp_path / "judge")
+    assert outcome.validation is not None
+    assert bundle.read(outcome.bundle).settings["quantize"] == "nf4"
+
+
 def test_folds_leave_bundles_and_one_table_of_held_out_predictions(base: Path, tmp_path: Path) -> None:
     recipe = finetune_rows.recipe(base, folds=3, max_steps=2)
     outcome = finetune(recipe, VOTES, None, tmp_path / "judges")

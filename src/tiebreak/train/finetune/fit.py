@@ -148,15 +148,15 @@ class _Training:
         plan = order(len(examples), count, self.recipe.batches.rows, self.recipe.seed, lengths)
         steps = Steps(examples, plan, self.recipe.batches, rank=processes.rank(), world=processes.world())
         self.steps = count
-        counts = [sum(p.numel() for p in self.model.parameters() if p.requires_grad or all_) for all_ in (False, True)]
+        trainable, parameters = _count(self.model)
         if self.state is None:
             processes.same_everywhere(self.model)
         if self.sharded:
             sharding.shard(self.model, self.place.type)
         optimiser = optimisers.build(modelling.parameter_groups(self.model, self.recipe), self.recipe.optimiser)
         self._tell(
-            Started(count, len(examples), 0 if self.held_out is None else len(self.held_out.examples), counts[0],
-                    counts[1], str(self.place), processes.world(), self.begin, self.part.fold, self.recipe.folds)
+            Started(count, len(examples), 0 if self.held_out is None else len(self.held_out.examples), trainable,
+                    parameters, str(self.place), processes.world(), self.begin, self.part.fold, self.recipe.folds)
         )  # fmt: skip
         for said in [*self._said, *_truncation(examples.truncated, len(examples))]:
             self._tell(said)
@@ -235,6 +235,12 @@ class _Training:
         figures = next((event.figures for event in validated if event.step == chosen), None)
         findings = doctor.diagnose(validated, figures, losses, self.part.fold)
         return Fitted(self.model, self.renderers, chosen, self.steps, figures, findings)
+
+
+def _count(model: JudgeModel) -> tuple[int, int]:
+    """Trainable parameters, and all; weights in 4 bits lie two in a byte."""
+    sizes = [(p.requires_grad, p.numel() * (2 if hasattr(p, "quant_state") else 1)) for p in model.parameters()]
+    return sum(size for trains, size in sizes if trains), sum(size for _, size in sizes)
 
 
 def _truncation(cut: int, rows: int) -> list[Said]:

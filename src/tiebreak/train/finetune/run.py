@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import shutil
@@ -166,13 +167,14 @@ def _train(
     if processes.any_of(processes.first() and _finished(target, folder)):
         return
     fitted = fit(part, recipe, folder, identity, stopper, report)
-    if processes.first():
-        judge = bundling.judge(part, recipe, fitted)
-        loss = None if fitted.figures is None else fitted.figures.log_loss
-        finished = Finished(str(target), fitted.best_step, loss, part.fold)
-        # The bundle reads its weights anew when it scores: two copies of a large model may be one too many.
-        fitted.model.to("meta")
-        _finish(judge, part, fitted.findings, target, folder, report)
+    judge = bundling.judge(part, recipe, fitted) if processes.first() else None
+    loss = None if fitted.figures is None else fitted.figures.log_loss
+    finished, findings = Finished(str(target), fitted.best_step, loss, part.fold), fitted.findings
+    # The bundle reads its weights anew when it scores: two copies of a large model may be one too many.
+    del fitted
+    gc.collect()
+    if judge is not None:
+        _finish(judge, part, findings, target, folder, report)
         report(finished)
     processes.barrier()
 
