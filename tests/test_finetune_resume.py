@@ -105,6 +105,18 @@ def test_killed_and_gone_on_with_gives_the_same_bits(kind: str, base: Path, tmp_
     assert ("8bit" in recipe.optimiser.name) == any(tensor.dtype == torch.uint8 for tensor in stored.values())
 
 
+@pytest.mark.parametrize("kind", ["lora", pytest.param("qlora", marks=pytest.mark.slow)])
+def test_how_often_is_validated_does_not_change_the_training(kind: str, base: Path, tmp_path: Path) -> None:
+    """bitsandbytes repacks 4-bit weights in evaluation mode so that no gradient passes them any more."""
+    losses = []
+    for every in (1, 5):
+        seen: list[float] = []
+        recipe = finetune_rows.recipe(base, max_steps=5, **{**KINDS[kind], "evaluation__every": every})
+        train(recipe, tmp_path / str(every), lambda e, to=seen: to.append(e.loss) if isinstance(e, Stepped) else None)
+        losses.append(seen)
+    assert losses[0] == losses[1]
+
+
 def test_the_history_of_an_interrupted_training_has_every_step_once(base: Path, tmp_path: Path) -> None:
     recipe = finetune_rows.recipe(base)
     interrupted(recipe, tmp_path, killed_after(3, 5, 7), kills=3)

@@ -5,6 +5,7 @@ recipe.py      what a run is; read.py reads one, plan.py says beforehand what it
 modelling.py   recipe -> network and groups of parameters; optimisers.py, kahan.py, schedule.py move them
 folding.py     which votes are trained on, which are held out
 collating.py   rows -> optimiser steps -> micro-batches; padding.py: the padded way
+four_bits.py   keeps 4-bit weights trainable
 loop.py        transformers' Trainer with our steps; loss.py; processes.py, sharding.py: several processes
 validation.py  scoring held-out votes on the way; progress.py: what is said, history, TensorBoard; doctor.py: findings
 checkpoints.py safetensors and JSON on disk; restoring.py: optimisers as tensors; stopping.py: signals

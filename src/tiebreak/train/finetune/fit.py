@@ -20,6 +20,7 @@ from tiebreak.train.finetune import doctor, modelling, optimisers, processes, re
 from tiebreak.train.finetune.checkpoints import Best, Checkpoints, State
 from tiebreak.train.finetune.collating import Steps, count_steps, order, render
 from tiebreak.train.finetune.folding import Part
+from tiebreak.train.finetune.four_bits import keep_trainable
 from tiebreak.train.finetune.loop import Hooks, JudgeTrainer, device
 from tiebreak.train.finetune.padding import pad
 from tiebreak.train.finetune.progress import Callback, Figures, Record, Said, Saved, Started, Stepped, Validated
@@ -59,14 +60,6 @@ def check(recipe: Recipe) -> None:
         raise UsageError("precision fp16 needs a GPU", expected="bf16 or fp32 on a CPU", mend="precision=bf16")
     if recipe.strategy == "fsdp":
         sharding.check(recipe)
-
-
-def idle() -> list[str]:
-    """A note when GPUs of this machine are not used."""
-    there = torch.cuda.device_count()
-    if there <= 1 or processes.world() > 1:
-        return []
-    return [f"one of {there} GPUs is used; torchrun --nproc-per-node {there} -m tiebreak train ... uses all"]
 
 
 def fit(
@@ -135,6 +128,7 @@ class _Training:
         # What is sharded starts on the CPU: a whole copy may be more than the device holds.
         whole = self.place.type == "cuda" and not self.sharded
         model = modelling.build(self.recipe, device=self.place if whole else None)
+        keep_trainable(model)
         if self.state is not None:
             model.load_trainable(self.state.weights)
         if self.recipe.batches.packing == "padded":

@@ -48,6 +48,14 @@ def first() -> bool:
     return rank() == 0
 
 
+def idle() -> list[str]:
+    """A note when GPUs of this machine are not used."""
+    there = torch.cuda.device_count()
+    if there <= 1 or world() > 1:
+        return []
+    return [f"one of {there} GPUs is used; torchrun --nproc-per-node {there} -m tiebreak train ... uses all"]
+
+
 def barrier() -> None:
     """Wait for the others."""
     if dist.is_initialized():

@@ -17,7 +17,7 @@ from tiebreak import bundle, comparisons, predictions, storage
 from tiebreak.errors import BundleError, DataError, UsageError
 from tiebreak.judges.finetuned import FinetunedJudge
 from tiebreak.train.finetune import bundling, doctor, processes
-from tiebreak.train.finetune.fit import check, fit, idle
+from tiebreak.train.finetune.fit import check, fit
 from tiebreak.train.finetune.folding import Part, parts
 from tiebreak.train.finetune.progress import Callback, Finished, Said, silence
 from tiebreak.train.finetune.recipe import Recipe
@@ -89,7 +89,7 @@ def finetune(
     output = Path(output)
     with processes.joined(), Stopper() as stopper:
         todo, notes = parts(recipe, train, validation)
-        notes += idle()
+        notes += processes.idle()
         identity = {"data": _data(todo), "recipe": _recipe(recipe)}
         work = output.with_name(output.name + ".run")
         if processes.first():
