@@ -81,23 +81,32 @@ def main() -> int:
     for name in sorted(absent):
         print(f"left out: {name}; {chosen[name].python} {pythons[chosen[name].python]} is not there")
     runs: dict[str, list[dict[str, Any]]] = {}
+    result: dict[str, Any] = {"targets": {}}
     for _ in range(options.rounds):
         for name, peer in chosen.items():
             if name in absent:
                 continue
             runs.setdefault(name, []).append(once(peer, pythons[peer.python], work, options))
             print(line(name, figures(runs[name][-1:], peer, work)), flush=True)
-    rows = {name: figures(found, chosen[name], work) for name, found in runs.items()}
-    result = {
-        "rows": options.rows, "rounds": options.rounds, "threads": options.threads, "clock": options.clock,
-        "peers": rows, "left_out": sorted(absent),
-        "protocol": " ".join((__doc__ or "").split()), "targets": targets(rows), **describe(),
-        "load_average": os.getloadavg(),
-    }  # fmt: skip
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            result = summary(runs, work, options, sorted(absent))
+            options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    met = True
     for name, row in result["targets"].items():
+        met &= row["met"]
         print(f"{name:60} {row['value']:>8} target {row['target']:<8} {'met' if row['met'] else 'MISSED'}")
-    return 0 if all(row["met"] for row in result["targets"].values()) else 6
+    return 0 if met else 6
+
+
+def summary(
+    runs: dict[str, list[dict[str, Any]]], work: dict[str, Any], options: argparse.Namespace, absent: list[str]
+) -> dict[str, Any]:
+    """What is known so far; written after every turn, since a whole run is long."""
+    rows = {name: figures(found, ALL[name], work) for name, found in runs.items()}
+    return {
+        "rows": options.rows, "rounds": options.rounds, "threads": options.threads, "clock": options.clock,
+        "peers": rows, "left_out": absent, "protocol": " ".join((__doc__ or "").split()), "targets": targets(rows),
+        "load_average": os.getloadavg(), **describe(),
+    }  # fmt: skip
 
 
 def arguments() -> argparse.Namespace:
