@@ -390,3 +390,18 @@ def test_ahead_can_be_left_early() -> None:
 def test_a_pooled_model_can_be_given_in_the_place_of_a_classifier() -> None:
     pooled = Pooled(tiny.model("bert").bert, "mean", nn.Identity())
     assert Engine(pooled, Options(precision="fp32")).logits(ROWS[:2]).shape == (2, 64)
+
+
+def test_an_encoder_on_a_cpu_computes_as_many_micro_batches_side_by_side_as_there_are_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        sequences = [np.arange(10, 10 + n) for n in (5, 9, 17, 30, 4, 11)]
+        alone = Engine(tiny.model("bert"), Options(precision="fp32", max_tokens=16, streams=1))
+        beside = Engine(tiny.model("bert"), Options(precision="fp32", max_tokens=16))
+        assert (alone.workers, beside.workers) == (1, 2)
+        np.testing.assert_allclose(beside.logits(sequences), alone.logits(sequences), atol=1e-5)
+        assert Engine(tiny.model("llama"), Options(precision="fp32")).workers == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

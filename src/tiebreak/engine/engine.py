@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiebreak.engine import fast, machine, memory, prefix
+from tiebreak.engine import encoders, fast, machine, memory, prefix
 from tiebreak.engine.batches import microbatches
 from tiebreak.engine.checks import check_finite, check_sequences
 from tiebreak.engine.flow import Ahead, Collector, Job, drive
@@ -66,6 +66,8 @@ class Engine:
             if memory.is_out_of_memory(error):
                 raise memory.no_room(machine.size(self.pooled), self._where) from None
             raise
+        own_loops = encoders.fast_path(self.pooled.backbone) is not None
+        self._streams = self.options.streams or (torch.get_num_threads() if own_loops else 1)
 
     @property
     def _where(self) -> str:
@@ -94,7 +96,7 @@ class Engine:
         """Micro-batches in flight: one a stage and one that waits between two of them, or one a stream of a CPU."""
         if self._pipeline is not None:
             return len(self.devices) + 1
-        return self.options.streams if self.devices[0].type == "cpu" and self._relay is None else 1
+        return self._streams if self.devices[0].type == "cpu" and self._relay is None else 1
 
     def logits(
         self, sequences: Ragged, *, pairs: np.ndarray | None = None, advance: Callable[[int], None] = _nothing
@@ -134,7 +136,8 @@ class Engine:
         finished: list[Job] = []
         try:
             if self.workers > 1 and self.devices[0].type == "cpu":
-                torch.set_num_threads(max(1, threads // max(len(self.devices), self.options.streams)))
+                side_by_side = len(self.devices) if self._pipeline is not None else self.workers
+                torch.set_num_threads(max(1, threads // side_by_side))
             todo = units
             while todo:
                 todo = self._attempt(sequences, todo, compute, collected, finished)

@@ -23,7 +23,8 @@ class Options:
             every process of torchrun one stage.
         share_prefix: Compute the common prefix of a pair once (causal models).
         window: How many sequences are looked at together when micro-batches are filled.
-        streams: Micro-batches computed side by side on a CPU, each with its share of the threads.
+        streams: Micro-batches computed side by side on a CPU, each with its share of the threads; None: one a thread
+            where an encoder's own loops run, which wait for memory more than they share work, else one.
     """
 
     max_tokens: int | None = None
@@ -31,7 +32,7 @@ class Options:
     devices: str = AUTO
     share_prefix: bool = True
     window: int = WINDOW
-    streams: int = 1
+    streams: int | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
