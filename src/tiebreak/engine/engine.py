@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiebreak.engine import encoders, fast, machine, memory, prefix
+from tiebreak.engine import encoders, fast, machine, memory, prefix, tail
 from tiebreak.engine.batches import microbatches
 from tiebreak.engine.checks import check_finite, check_sequences
 from tiebreak.engine.flow import Ahead, Collector, Job, drive
@@ -84,6 +84,8 @@ class Engine:
         if alone:
             self.pooled.to(self.devices[0])
             self.fallbacks += [] if quantised else fast.speed_up(self.pooled, self.precision, self.devices[0])
+            if self.pooled.pooling == "last":
+                tail.install(self.pooled.backbone)
             return
         fast.refuse_int8(self.precision, "several devices")
         if self.options.devices == machine.RANKS:

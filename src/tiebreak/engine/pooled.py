@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tiebreak.engine import attention, deberta, families, proof
+from tiebreak.engine import attention, deberta, families, proof, tail
 from tiebreak.engine.encoders import FastEncoder, fast_path
 from tiebreak.engine.families import Pooling
 from tiebreak.engine.packed import Packed
@@ -98,10 +98,13 @@ class Pooled(nn.Module):
         """Pooled states (n, hidden), before the head."""
         if self.pooling == "first" and (quick := self._quick) is not None:
             return quick.states(packed, first=True)
+        if self.pooling == "last":
+            last = packed.cu_seqlens[1:].to(torch.int64) - 1
+            with tail.reading(last):
+                states = self.hidden(packed)
+            return states[last.to(states.device, non_blocking=True)]
         states = self.hidden(packed)
         bounds = packed.cu_seqlens.to(states.device, torch.int64, non_blocking=True)
-        if self.pooling == "last":
-            return states[bounds[1:] - 1]
         if self.pooling == "first":
             return states[bounds[:-1]]
         lengths = bounds.diff()
