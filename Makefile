@@ -40,8 +40,10 @@ help:  ## list the targets
 demo: .venv/core  ## predictions for the sample votes, a quality table and a report, in a minute
 	$(BIN)/tiebreak demo -o out/demo
 
+# One thread a test: several tests run side by side.
+test: export OMP_NUM_THREADS = 1
 test: lint  ## lint, types and all tests, offline
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-llm: .venv/ray  ## the slow integrations: real models, killed trainings, several workers, offline
 	$(BIN)/python -m pytest -m slow
