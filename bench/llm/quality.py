@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +62,16 @@ def embedded(data: Path) -> np.ndarray:
     return found
 
 
-def finetuned(name: str, data: Path, work: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """Out-of-fold probabilities of a recipe, and what it cost."""
+def finetuned(name: str, data: Path, work: Path, *, train_now: bool) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Out-of-fold predictions of a recipe, with the column `fold`, and what they cost."""
     support, overrides = RECIPES[name]
-    table = votes(data, support)
-    recipe = read(name, [*overrides, f"folds={FOLDS}", LAST_STEP_ONLY])
-    started = time.perf_counter()
-    outcome = finetune(recipe, table, None, work / name, report=_say)
-    rows = table["fold"].drop_nulls().len()
-    assert outcome.oof is not None
-    aligned = predictions.align(outcome.oof, table.head(rows))
-    cost = {"seconds_of_this_call": round(time.perf_counter() - started), "training_rows": table.height - rows // FOLDS,
-            "support": list(support), "overrides": overrides, "warnings": outcome.warnings}  # fmt: skip
-    return predictions.probabilities(aligned), cost
+    if train_now:
+        recipe = read(name, [*overrides, f"folds={FOLDS}", LAST_STEP_ONLY])
+        finetune(recipe, votes(data, support), None, work / name, report=_say)
+    done = sorted((work / f"{name}.run").glob("fold-*/validation.parquet"))
+    folds = [int(path.parent.name.removeprefix("fold-")) for path in done]
+    found = pl.concat([pl.read_parquet(path).with_columns(fold=pl.lit(k)) for k, path in zip(folds, done, strict=True)])
+    return found, {"folds": folds, "of": FOLDS, "support": list(support), "overrides": overrides}
 
 
 def _say(event: Any) -> None:
@@ -89,16 +85,16 @@ def blend(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
 
 
 def nested(
-    first: np.ndarray, second: np.ndarray, targets: np.ndarray, fold: np.ndarray
+    first: np.ndarray, second: np.ndarray, targets: np.ndarray, part: np.ndarray
 ) -> tuple[np.ndarray, list[float]]:
-    """The blend with the share chosen, for each fold, on the rows of the other folds."""
+    """The blend with the share chosen, for each part of the rows, on the other parts."""
     shares = np.linspace(0, 1, 21)
     losses = np.stack([scoring.row_log_loss(blend(first, second, share), targets) for share in shares])
     result, chosen = np.empty_like(first), []
-    for number in range(FOLDS):
-        share = float(shares[losses[:, fold != number].mean(axis=1).argmin()])
+    for number in np.unique(part):
+        share = float(shares[losses[:, part != number].mean(axis=1).argmin()])
         chosen.append(round(share, 2))
-        result[fold == number] = blend(first, second, share)[fold == number]
+        result[part == number] = blend(first, second, share)[part == number]
     return result, chosen
 
 
@@ -112,24 +108,32 @@ def figures(found: np.ndarray, targets: np.ndarray, group: np.ndarray, beside: n
     }
 
 
-def run(data: Path, work: Path, names: list[str]) -> dict[str, Any]:
+def run(data: Path, work: Path, names: list[str], *, train_now: bool) -> dict[str, Any]:
     """Train, score and blend; prints a line for each figure."""
     target = votes(data, ())
-    targets, group = comparisons.targets(target), target["group"].to_numpy()
-    fold = target["fold"].to_numpy()
     base = embedded(data)
-    rows: dict[str, Any] = {"embedded": figures(base, targets, group, base)}
+    result: dict[str, Any] = {}
     for name in names:
-        found, cost = finetuned(name, data, work)
-        mixed, shares = nested(base, found, targets, fold)
-        rows[name] = figures(found, targets, group, base) | {"cost": cost}
-        rows[f"embedded + {name}"] = figures(mixed, targets, group, base) | {"share_of_the_second": shares}
-        np.save(work / f"{name}.npy", found)
-    for name, row in rows.items():
-        print(f"{name:32} {row['log_loss']}  accuracy {row['accuracy']}  {row['log_loss_minus_embedded']}")
+        found, cost = finetuned(name, data, work, train_now=train_now)
+        at = target["fold"].is_in(cost["folds"])
+        rows, own = target.filter(at), base[at.to_numpy()]
+        p = predictions.probabilities(predictions.align(found, rows))
+        targets, group = comparisons.targets(rows), rows["group"].to_numpy()
+        parts = np.unique(group, return_inverse=True)[1] % 5
+        mixed, shares = nested(own, p, targets, parts)
+        prior = np.broadcast_to(targets.mean(axis=0), targets.shape)
+        judges = {"prior": prior, "embedded": own, name: p, f"embedded + {name}": mixed}
+        result[name] = cost | {
+            "rows": rows.height,
+            "share_in_the_blend": shares,
+            "judges": {who: figures(probabilities, targets, group, own) for who, probabilities in judges.items()},
+        }
+        for who, row in result[name]["judges"].items():
+            print(f"{who:32} {row['log_loss']}  accuracy {row['accuracy']}  {row['log_loss_minus_embedded']}")
     return {
-        "protocol": f"grouped {FOLDS}-fold cross-validation, steps fixed beforehand; group bootstrap, 95 %",
-        "rows": rows,
+        "protocol": f"grouped {FOLDS}-fold cross-validation, steps fixed beforehand; group bootstrap, 95 %; blend: "
+        "mean of log-probabilities, share chosen on other groups",
+        "recipes": result,
     }
 
 
@@ -140,9 +144,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/bench-llm-quality"))
     parser.add_argument("--only", nargs="*", default=list(RECIPES))
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "llm_quality.json")
+    parser.add_argument("--finished", action="store_true", help="train nothing, report the folds that are there")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    result = run(arguments.data, arguments.work, arguments.only)
+    result = run(arguments.data, arguments.work, arguments.only, train_now=not arguments.finished)
     arguments.out.write_text(json.dumps(describe() | result, indent=1) + "\n")
 
 
