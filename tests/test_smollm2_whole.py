@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,10 +18,7 @@ import pytest
 from conftest import SHARED, tiebreak
 
 VOTES = SHARED / "kaggle_lmsys_1k.parquet"
-RECIPE = (
-    "train", "smollm2-135m-lora", "templates.0.name=plain", "templates.0.chat=false", "templates.0.max_length=160",
-    "batches.rows=4", "max_steps=4", "evaluation.every=4", "evaluation.save_every=2", "data.validation_share=0.2",
-)  # fmt: skip
+PAGE = Path(__file__).parents[1] / "docs" / "finetune.md"
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,26 +39,26 @@ def killed_after_its_first_checkpoint(command: list[str], cwd: Path, run: Path) 
     assert process.returncode == -signal.SIGKILL
 
 
-def test_train_kill_go_on_predict_evaluate(tmp_path: Path) -> None:
+def commands() -> list[list[str]]:
+    """What the page says, without the program's name."""
+    block = PAGE.read_text(encoding="utf-8").split("```console slow\n")[1].split("```")[0]
+    return [shlex.split(line)[2:] for line in block.splitlines()]
+
+
+def test_the_commands_of_the_page_and_a_training_that_is_killed_on_the_way(tmp_path: Path) -> None:
     pl.read_parquet(VOTES).head(30).write_parquet(tmp_path / "votes.parquet")
-    arguments = (*RECIPE, "--data", "votes.parquet", "-o")
+    for arguments in commands():
+        ran = tiebreak(*arguments, cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+    assert pl.read_parquet(tmp_path / "smol.parquet").height == 30
+    assert (tmp_path / "smol-report" / "index.html").is_file()
 
-    whole = tiebreak(*arguments, "whole", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
-    command = [sys.executable, "-m", "tiebreak", *arguments, "broken"]
-    killed_after_its_first_checkpoint(command, tmp_path, tmp_path / "broken.run")
+    again = [*commands()[0][:-1], "broken"]
+    killed_after_its_first_checkpoint([sys.executable, "-m", "tiebreak", *again], tmp_path, tmp_path / "broken.run")
     assert not (tmp_path / "broken").exists()
-    broken = tiebreak(*arguments, "broken", cwd=tmp_path)
-    assert broken.returncode == 0, broken.stderr
-
-    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "broken")]
+    gone_on = tiebreak(*again, cwd=tmp_path)
+    assert gone_on.returncode == 0, gone_on.stderr
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("smol", "broken")]
     assert weights[0] == weights[1]
     steps = [json.loads(line) for line in (tmp_path / "broken.run" / "history.jsonl").read_text().splitlines()]
     assert [event["step"] for event in steps if event["event"] == "stepped"] == [1, 2, 3, 4]
-
-    predicted = tiebreak("predict", "votes.parquet", "--judge", "broken", "-o", "p.parquet", cwd=tmp_path)
-    assert predicted.returncode == 0, predicted.stderr
-    assert pl.read_parquet(tmp_path / "p.parquet").height == 30
-    measured = tiebreak("evaluate", "p.parquet", "--labels", "votes.parquet", "-o", "report", cwd=tmp_path)
-    assert measured.returncode == 0, measured.stderr
-    assert (tmp_path / "report" / "index.html").is_file()

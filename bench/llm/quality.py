@@ -31,7 +31,16 @@ RECIPES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     ),
     "smollm2-135m-lora": (
         (),
-        ["templates.0.name=plain", "templates.0.chat=false", *SHORT, "lora.layers=[20,29]", "batches.tokens=2048"],
+        [
+            "templates.0.name=plain",
+            "templates.0.chat=false",
+            "templates.0.max_length=128",
+            "templates.0.truncation=middle",
+            "lora.layers=[20,29]",
+            "batches.rows=8",
+            "batches.tokens=2048",
+            "max_steps=40",
+        ],
     ),
 }
 """Of each recipe the supporting sources, always trained on, and what the CPU budget changes in it."""
