@@ -16,9 +16,23 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "tiebreak"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-TABLES = {"errors", "comparisons", "predictions", "calibration", "storage", "bundle", "samples", "scoring"}
+TABLES = {
+    "errors",
+    "comparisons",
+    "predictions",
+    "calibration",
+    "storage",
+    "bundle",
+    "samples",
+    "scoring",
+    "row_hashes",
+    "soft_labels",
+    "pooling",
+    "dealing",
+}
 VERBS = {"ingest", "prepare", "train", "calibrate", "evaluation", "predict"}
-LEVELS = [TABLES, {"render"}, {"engine"}, {"judges"}, {"recipes"}, VERBS, {"baselines"}, {"cli"}]
+ABOVE = {"baselines", "teach", "combine", "compress"}
+LEVELS = [TABLES, {"render"}, {"engine"}, {"judges"}, {"recipes"}, VERBS, ABOVE, {"flow"}, {"cli"}]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
 

@@ -34,6 +34,8 @@ class Examples:
         targets: Shape (rows, views, 3), float32, mirrored where the view is.
         weights: Shape (rows,), float64.
         truncated: Rows of which some text was cut.
+        teachers: Probabilities of shape (rows, views, teachers, 3), float32, mirrored where the view is; 0 teachers
+            where there are none.
     """
 
     sequences: Sequences
@@ -41,6 +43,7 @@ class Examples:
     targets: np.ndarray
     weights: np.ndarray
     truncated: int = 0
+    teachers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.members)
@@ -52,7 +55,9 @@ class Examples:
         return total
 
 
-def render(table: pl.DataFrame, renderers: Sequence[Renderer], judge: str, *, twin: bool) -> Examples:
+def render(
+    table: pl.DataFrame, renderers: Sequence[Renderer], judge: str, *, twin: bool, teachers: np.ndarray | None = None
+) -> Examples:
     """Render votes for a judge.
 
     Args:
@@ -61,8 +66,10 @@ def render(table: pl.DataFrame, renderers: Sequence[Renderer], judge: str, *, tw
         judge: "classifier" or "siamese".
         twin: Whether each row is also rendered with its answers swapped. A siamese judge is swap-equivariant: the
             twin's loss and gradient are those of the row, so none is made.
+        teachers: Probabilities of shape (rows, teachers, 3): what each teacher says of each row.
     """
     targets = np.nan_to_num(comparisons.targets(table)).astype(np.float32)
+    taught = np.zeros((table.height, 0, 3), np.float32) if teachers is None else teachers.astype(np.float32)
     weights = table["weight"].fill_null(1.0).to_numpy().astype(np.float64)
     rows = table.height
     if judge == "siamese":
@@ -71,17 +78,21 @@ def render(table: pl.DataFrame, renderers: Sequence[Renderer], judge: str, *, tw
         )
         members = np.arange(2 * rows).reshape(2, rows).T[:, None, :]
         cut_rows = rendered.truncated.reshape(2, rows).any(axis=0)
-        return Examples(rendered.sequences, members, targets[:, None], weights, int(cut_rows.sum()))
+        return Examples(
+            rendered.sequences, members, targets[:, None], weights, int(cut_rows.sum()), taught[:, None]
+        )  # fmt: skip
     parts: list[Rendered] = []
     for renderer in renderers:
         parts += renderer.render_both(table) if twin else [renderer.render(table)]
     views = len(parts)
     members = np.arange(views * rows).reshape(views, rows).T[:, :, None]
     mirrored = (targets, targets[:, [1, 0, 2]]) if twin else (targets,)
+    also = (taught, taught[..., [1, 0, 2]]) if twin else (taught,)
     return Examples(
         Sequences.concat(part.sequences for part in parts), members,
         np.stack(mirrored * len(renderers), axis=1), weights,
         int(np.logical_or.reduce([part.truncated for part in parts]).sum()),
+        np.stack(also * len(renderers), axis=1),
     )  # fmt: skip
 
 
@@ -127,12 +138,14 @@ class MicroBatch:
         pairs: Shape (rows, 2): which two sequences make a row of a siamese judge; None for a classifier.
         targets: Shape (rows, 3), float32.
         weights: Shape (rows,), float32. Over all micro-batches and processes of a step they sum to 1.
+        teachers: Shape (rows, teachers, 3), float32.
     """
 
     sequences: Sequences
     pairs: np.ndarray | None
     targets: np.ndarray
     weights: np.ndarray
+    teachers: np.ndarray | None = None
 
 
 class Steps:
@@ -183,6 +196,7 @@ class Steps:
             np.arange(members.size).reshape(members.shape) if members.shape[1] == 2 else None,
             self._examples.targets[units[:, 0], units[:, 1]],
             weights.astype(np.float32),
+            None if self._examples.teachers is None else self._examples.teachers[units[:, 0], units[:, 1]],
         )
 
 

@@ -90,13 +90,73 @@ class Batches(Part):
 
 
 class Loss(Part):
-    """Cross-entropy with soft or hard labels, a weighted mean over rows.
+    """What is minimised: a weighted sum of terms, a weighted mean over rows.
+
+    Of a row with a vote y and n teachers with probabilities t_k, where s are the student's probabilities:
+
+    - cross_entropy: -sum y log s, with soft or hard y.
+    - kl: T^2 KL(t_k || s), both at temperature T, a term a teacher (Hinton et al. 2015, arXiv 1503.02531).
+    - cosine: 1 - cos(t_k, s), a term a teacher (BlackPearl, first place of LMSYS 2024).
+
+    The sum is divided by the sum of all weights. Weights that are null are those of the preset.
 
     Attributes:
+        preset: cross_entropy; blackpearl: (CE + sum KL + sum cos) / (1 + 2 n), T = 1; wsdm1: (0.5 CE + KL + cos) / 2.5;
+            hinton: a T^2 KL + (1 - a) CE; conflict: blackpearl, but a teacher is ignored in a row where it gives the
+            vote less than `conflict`.
+        cross_entropy: Weight of the cross-entropy.
+        kl: Weight of each teacher's KL term.
+        cosine: Weight of each teacher's cosine term.
+        temperature: T.
+        alpha: a of the preset hinton.
+        conflict: A teacher whose probability of the vote is below this is ignored in that row; null: never.
         smoothing: Mass moved from the label to the uniform distribution.
+        focal: Exponent g of the factor (1 - p_y)^g on the cross-entropy (Lin et al. 2017, arXiv 1708.02002); 0 is off.
     """
 
+    preset: Literal["cross_entropy", "blackpearl", "wsdm1", "hinton", "conflict"] = "cross_entropy"
+    cross_entropy: Annotated[float, Field(ge=0)] | None = None
+    kl: Annotated[float, Field(ge=0)] | None = None
+    cosine: Annotated[float, Field(ge=0)] | None = None
+    temperature: Positive | None = None
+    alpha: Share = 0.5
+    conflict: Share | None = None
     smoothing: Share = 0.0
+    focal: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Weighting(Part):
+    """How much each row counts, beyond its own weight; off by default. Factors have mean 1 over a step.
+
+    Attributes:
+        kind: learning_progress: log p(y) of the model less that of its slow copy, relative to the mean of the step;
+            teacher_agreement: the teachers' mean probability of the vote; margin: rows on which the teachers' mean
+            hardly prefers one answer (|p_a - p_b| up to `margin`) do not count.
+        strength: How strongly the factor follows; 0 has no effect.
+        decay: Of the slow copy (an exponential moving average of the trained weights), a step.
+        low: Least factor.
+        high: Largest factor.
+        margin: Of the kind margin (0.03 in the second place of WSDM Cup 2025).
+    """
+
+    kind: Literal["learning_progress", "teacher_agreement", "margin"] | None = None
+    strength: Annotated[float, Field(ge=0)] = 1.0
+    decay: Momentum = 0.99
+    low: Annotated[float, Field(ge=0)] = 0.5
+    high: Positive = 2.0
+    margin: Share = 0.03
+
+
+class Start(Part):
+    """Where trained weights begin, if not new: a judge of the same base, adapter and head (post-pretraining).
+
+    Attributes:
+        bundle: The judge; null begins anew.
+        head: Whether its head is taken too.
+    """
+
+    bundle: str | None = None
+    head: bool = True
 
 
 class Evaluation(Part):
@@ -124,6 +184,7 @@ class Data(Part):
         train: Files of votes.
         validation: Files of votes held out; null: the share below of the training groups.
         validation_share: Share of the groups held out where no validation file is named and `folds` is 0.
+        teachers: Files of soft labels (`tiebreak teach label`), one a teacher, audited; for the terms of the loss.
         support_weight: Weight of rows of every source but the first.
         limit: Rows used at most, drawn with the seed; null for all.
     """
@@ -131,6 +192,7 @@ class Data(Part):
     train: list[str] = Field(default_factory=list)
     validation: list[str] | None = None
     validation_share: Share = 0.1
+    teachers: list[str] = Field(default_factory=list)
     support_weight: Share = 1.0
     limit: Count | None = None
 
@@ -152,6 +214,9 @@ class Recipe(Part):
         soft_capping: Whether Gemma 2 keeps the soft caps on attention logits.
         checkpointing: Whether activations are computed again in the backward pass instead of kept.
         freeze: Blocks from the bottom that are not trained in full fine-tuning; embeddings with them.
+        start: Whose trained weights the training begins with.
+        weighting: How much each row counts.
+        self_distil: Train in folds first, and then once more with their out-of-fold predictions as the teacher's.
         folds: 0 trains once; k trains k times and writes out-of-fold predictions.
         epochs: Passes over the rows.
         max_steps: Optimiser steps at most; null for all of the epochs.
@@ -175,6 +240,9 @@ class Recipe(Part):
     data: Data = Data()
     batches: Batches = Batches()
     loss: Loss = Loss()
+    weighting: Weighting = Weighting()
+    start: Start = Start()
+    self_distil: bool = False
     optimiser: Optimiser = Optimiser()
     evaluation: Evaluation = Evaluation()
     folds: Annotated[int, Field(ge=0)] = 0

@@ -1,0 +1,1 @@
+"""Several judges as one: adapters averaged, an adapter merged into its base, predictions blended."""

@@ -1,0 +1,1 @@
+"""Dealing rows to parts: whole groups, with the labels spread in proportion."""
