@@ -8,20 +8,25 @@ import typer
 
 import tiebreak
 from tiebreak.cli import (
+    ablate,
     baselines,
     calibrate,
     clean,
+    combine,
     compare,
+    compress,
     console,
     dedupe,
     demo,
     evaluate,
+    flow,
     import_,
     overlap,
     predict,
     recipe,
     split,
     stats,
+    teach,
     train_features,
     wrap,
 )
@@ -88,3 +93,8 @@ recipes.command("ls", epilog=recipe.LS_EPILOG)(recipe.ls)
 recipes.command("show", epilog=recipe.SHOW_EPILOG)(recipe.show)
 recipes.command("cp", epilog=recipe.CP_EPILOG)(recipe.cp)
 app.command("wrap", epilog=wrap.EPILOG)(wrap.command)
+app.command("ablate", epilog=ablate.EPILOG)(ablate.command)
+app.add_typer(teach.app, name="teach")
+app.add_typer(combine.app, name="combine")
+app.command("compress", epilog=compress.EPILOG)(compress.command)
+app.add_typer(flow.app, name="flow")
