@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +36,12 @@ def unordered(table: pl.DataFrame) -> pl.Series:
 
 def trained_rows(table: pl.DataFrame) -> bytes:
     """The file `TRAINED` for a judge that was trained on these rows."""
-    return "".join(f"{text}\n" for text in sorted(set(unordered(table)))).encode()
+    return trained_file(unordered(table))
+
+
+def trained_file(hashes: Iterable[str]) -> bytes:
+    """The file `TRAINED` for a judge that was trained on the rows with these `unordered` hashes, in any order."""
+    return "".join(f"{text}\n" for text in sorted(set(hashes))).encode()
 
 
 def read_trained(directory: Path) -> frozenset[str] | None:

@@ -189,6 +189,7 @@ class FinetunedJudge(Judge):
         card: str = "",
         self_contained: bool = False,
         folder: Path | None = None,
+        files: Mapping[str, bytes] | None = None,
         **own: Any,
     ) -> Self:
         """Make a judge of a trained network. Its weights are written at once, and it scores with what was written.
@@ -209,6 +210,7 @@ class FinetunedJudge(Judge):
             card: The card; empty writes a short one.
             self_contained: Copy the weights of the base beside an adapter, so that the bundle needs nothing else.
             folder: Where the temporary folder with the weights is made; None is the system's place.
+            files: Further files of the bundle, by name.
             own: Settings that this kind of judge alone has.
 
         Raises:
@@ -231,6 +233,8 @@ class FinetunedJudge(Judge):
             )  # fmt: skip
             text = card or making.card(cls.kind, name, settings, training)
             (directory / making.CARD).write_text(text, encoding="utf-8")
+            for file, content in (files or {}).items():
+                (directory / file).write_bytes(content)
         manifest = Manifest(
             kind=cls.kind, name=name, swap_equivariant=settings.equivariant, settings=settings.document(),
             calibration=calibration, training=list(training), metrics=metrics or {}, versions=making.versions(),

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from pydantic import JsonValue
 
-from tiebreak import comparisons
+from tiebreak import comparisons, row_hashes
 from tiebreak.bundle import Manifest, TrainingSource
 from tiebreak.errors import DataError
 from tiebreak.judges.features import ALL, CARD, Features, FeaturesJudge, extract
@@ -76,7 +76,8 @@ def train_features(
     files = fitting.fit(votes.examples(np.arange(votes.table.height)), seed=recipe.seed)
     step(1)
     manifest = _manifest(votes, recipe, metrics)
-    return FeaturesJudge(manifest, {**files, CARD: card.write(manifest, recipe).encode()})
+    seen = row_hashes.trained_rows(votes.table)
+    return FeaturesJudge(manifest, {**files, CARD: card.write(manifest, recipe).encode(), row_hashes.TRAINED: seen})
 
 
 def check_votes(table: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:

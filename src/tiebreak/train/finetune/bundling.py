@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from tiebreak import comparisons
+from tiebreak import comparisons, row_hashes
 from tiebreak.bundle import TrainingSource
 from tiebreak.judges.classifier import ClassifierJudge
 from tiebreak.judges.finetuned import FinetunedJudge
@@ -37,6 +38,20 @@ def judge(part: Part, recipe: Recipe, fitted: Fitted) -> FinetunedJudge:
         training=training,
         metrics=figures,
         card=card.write(name, recipe, training, figures),
+        files=seen(part, recipe),
+    )
+
+
+def seen(part: Part, recipe: Recipe) -> dict[str, bytes]:
+    """The file that says which rows the judge was trained on, those of the judge it started from among them.
+
+    Empty where that one does not say: then nobody can tell.
+    """
+    before = row_hashes.read_trained(Path(recipe.start.bundle)) if recipe.start.bundle else frozenset()
+    return (
+        {}
+        if before is None
+        else {row_hashes.TRAINED: row_hashes.trained_file({*row_hashes.unordered(part.train), *before})}
     )
 
 
@@ -54,6 +69,7 @@ def metrics(part: Part, fitted: Fitted) -> dict[str, Any]:
     held_out = {} if fitted.figures is None else {"validation": asdict(fitted.figures)}
     return {
         **held_out,
+        **({} if part.fold is None else {"fold": part.fold}),
         "rows": part.train.height,
         "steps": fitted.steps,
         "best_step": fitted.best_step,
