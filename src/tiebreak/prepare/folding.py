@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from tiebreak import comparisons
-from tiebreak.errors import DataError, UsageError
+from tiebreak import comparisons, dealing
+from tiebreak.errors import UsageError
 from tiebreak.prepare.joining import groups
 
 
@@ -61,22 +61,11 @@ def deal(frame: pl.DataFrame, shares: list[float], *, seed: int, stratify: bool 
     table = comparisons.validate(frame)
     names = table["group"] if table["group"].null_count() == 0 else groups(table)
     strata = _strata(table) if stratify else np.zeros(table.height, np.int64)
-    counts = (
-        pl.DataFrame({"group": names, "stratum": strata})
-        .group_by("group")
-        .agg(pl.len().alias("rows"), *((pl.col("stratum") == s).sum().alias(str(s)) for s in range(4)))
-        .with_columns(pl.col("group").map_elements(lambda name: _draw(seed, name), pl.String).alias("turn"))
-        .sort(["rows", "turn"], descending=[True, False])
-    )
-    if counts.height < len(shares):
-        raise DataError(
-            f"{counts.height} groups of equal or nearly equal texts",
-            expected=f"at least {len(shares)}, one for each part",
-            mend="fewer parts, or more varied rows",
-        )
-    parts = _greedy(counts.select("rows", "0", "1", "2", "3").to_numpy().astype(np.float64), shares)
-    placed = counts.select("group", pl.Series("part", parts))
-    return pl.DataFrame({"group": names}).join(placed, on="group", maintain_order="left")["part"].to_numpy()
+
+    def draw(name: str) -> bytes:
+        return hashlib.blake2b(f"{seed}\n{name}".encode(), digest_size=8).digest()
+
+    return dealing.deal(names.to_numpy(), np.eye(4)[strata], shares, draw=draw, standardised=True)
 
 
 def _strata(table: pl.DataFrame) -> np.ndarray:
@@ -84,23 +73,3 @@ def _strata(table: pl.DataFrame) -> np.ndarray:
     targets = comparisons.targets(table)
     unknown = np.isnan(targets).any(axis=1)
     return np.where(unknown, 3, np.nan_to_num(targets).argmax(axis=1))
-
-
-def _draw(seed: int, name: str) -> str:
-    return hashlib.blake2b(f"{seed}\n{name}".encode(), digest_size=8).hexdigest()
-
-
-def _greedy(counts: np.ndarray, shares: list[float]) -> list[int]:
-    """Deal groups, given as rows of counts, in order; each goes where the sum of squared fillings grows least."""
-    totals = counts.sum(axis=0)
-    # A column of total 0 is all zeros; any weight will do.
-    scaled = counts / np.maximum(totals, 1) * np.sqrt(totals / max(totals[0], 1))
-    filled = np.zeros((len(shares), counts.shape[1]))
-    wanted = np.asarray(shares)
-    parts = []
-    for group in scaled:
-        growth = (group * (2 * filled + group)).sum(axis=1) / wanted
-        part = int(growth.argmin())
-        filled[part] += group
-        parts.append(part)
-    return parts

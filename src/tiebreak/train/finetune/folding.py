@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from tiebreak import comparisons
+from tiebreak import comparisons, dealing
 from tiebreak.errors import DataError, UsageError
 from tiebreak.train.finetune.recipe import Recipe
 
@@ -92,21 +92,11 @@ def deal(table: pl.DataFrame, shares: list[float], seed: int) -> np.ndarray:
     Raises:
         DataError: There are fewer groups than parts.
     """
-    names, codes = np.unique(groups(table).to_numpy(), return_inverse=True)
-    if len(names) < len(shares):
-        raise DataError(f"{len(names)} groups of rows for {len(shares)} parts", expected="at least one group a part")
-    mass = np.zeros((len(names), 3))
-    np.add.at(mass, codes, comparisons.targets(table))
-    tie_break = [hashlib.sha256(f"{seed} {name}".encode()).digest() for name in names]
-    filled = np.zeros((len(shares), 3))
-    owner = np.zeros(len(names), dtype=np.int64)
-    for number in sorted(range(len(names)), key=lambda i: (-mass[i].sum(), tie_break[i])):
-        # The increase of sum(mass ** 2 / share): least where the group's labels are scarcest for the part's size.
-        cost = ((2 * filled + mass[number]) * mass[number]).sum(axis=1) / np.array(shares)
-        owner[number] = int(cost.argmin())
-        filled[owner[number]] += mass[number]
-    dealt: np.ndarray = owner[codes]
-    return dealt
+
+    def draw(name: str) -> bytes:
+        return hashlib.sha256(f"{seed} {name}".encode()).digest()
+
+    return dealing.deal(groups(table).to_numpy(), comparisons.targets(table), shares, draw=draw)
 
 
 def _folds(train: pl.DataFrame, recipe: Recipe) -> pl.Series:
