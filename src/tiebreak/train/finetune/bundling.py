@@ -48,11 +48,9 @@ def seen(part: Part, recipe: Recipe) -> dict[str, bytes]:
     Empty where that one does not say: then nobody can tell.
     """
     before = row_hashes.read_trained(Path(recipe.start.bundle)) if recipe.start.bundle else frozenset()
-    return (
-        {}
-        if before is None
-        else {row_hashes.TRAINED: row_hashes.trained_file({*row_hashes.unordered(part.train), *before})}
-    )
+    if before is None:
+        return {}
+    return {row_hashes.TRAINED: row_hashes.trained_file({*row_hashes.unordered(part.train), *before})}
 
 
 def sources(table: pl.DataFrame) -> list[TrainingSource]:
