@@ -1,1 +1,0 @@
-"""Opinion pools: several probability vectors a row as one, and the weights that suit votes best."""
