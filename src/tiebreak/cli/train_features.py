@@ -23,6 +23,8 @@ Examples:
 
     tiebreak train features --data mine.csv --data arena.jsonl --repeats 3 -o my-judge --name "our users"
 
+    tiebreak train features --data split.parquet --fold 0 -o teachers/fold-0
+
     tiebreak predict new.csv --judge my-judge -o predictions.parquet
 """
 
@@ -50,6 +52,14 @@ def command(
             metavar="FILE=LICENCE", help="Licence of a file (its name without suffix), repeatable, for the card."
         ),
     ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            show_default=False,
+            help="Train on the rows whose column fold is another number: a teacher for the rows of this one.",
+        ),
+    ] = None,
     input_format: options.InputFormat = "auto",
     mapping: options.Map = None,
     dry_run: Annotated[
@@ -69,11 +79,13 @@ def command(
         support=support,
         licences=_licences(licence, votes),
         command=_command_line(),
+        fold=fold,
     )
     usable = train.check_votes(votes, recipe)
+    held = 0 if fold is None else (votes["fold"] == fold).sum()
     console.note(
-        f"{votes.height:,} rows, {votes.height - usable.height:,} without a label left out; "
-        f"{usable['group'].n_unique():,} groups"
+        f"{votes.height:,} rows, {votes.height - usable.height - held:,} without a label left out"
+        f"{f', {held:,} of fold {fold} held out' if held else ''}; {usable['group'].n_unique():,} groups"
     )
     if dry_run:
         console.note(f"would fit {folds * repeats + 1} times and write the bundle to {output}")

@@ -19,6 +19,8 @@ class Recipe:
         support: Weight of a row from a supporting source, against 1 for the target.
         licences: Licence of each source, by its name.
         command: The command line, for the card.
+        fold: Leave the rows whose column `fold` holds this number out, all else is trained on: the judge is a fold
+            teacher for them. None trains on all.
     """
 
     name: str = "features"
@@ -28,6 +30,12 @@ class Recipe:
     support: float = 0.1
     licences: dict[str, str] = field(default_factory=dict)
     command: str = ""
+    fold: int | None = None
+
+    @property
+    def title(self) -> str:
+        """Name of the judge, with its fold."""
+        return self.name if self.fold is None else f"{self.name}-fold-{self.fold}"
 
     def __post_init__(self) -> None:
         if self.folds < 2 or self.repeats < 1:

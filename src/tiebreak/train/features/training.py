@@ -83,10 +83,12 @@ def train_features(
 def check_votes(table: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     """The labelled rows, with `source`, `group` and `weight` filled in, if a judge can be trained on them.
 
+    Rows of the recipe's fold are not among them; rows of no fold are.
+
     Raises:
-        DataError: There are too few labelled rows or groups, or all votes are the same.
+        DataError: There are too few labelled rows or groups, all votes are the same, or no row is of the fold.
     """
-    table = comparisons.validate(table)
+    table = _without_fold(comparisons.validate(table), recipe.fold)
     known = ~np.isnan(comparisons.targets(table)).any(axis=1)
     if known.sum() < LEAST_ROWS:
         raise DataError(
@@ -109,6 +111,20 @@ def check_votes(table: pl.DataFrame, recipe: Recipe) -> pl.DataFrame:
     if votes["group"].n_unique() < recipe.folds:
         raise DataError(f"{votes['group'].n_unique()} groups of rows", expected=f"at least {recipe.folds}, one a fold")
     return votes
+
+
+def _without_fold(table: pl.DataFrame, fold: int | None) -> pl.DataFrame:
+    if fold is None:
+        return table
+    there = table["fold"].drop_nulls().unique().sort().to_list()
+    if fold not in there:
+        found = f"the column fold holds {there}" if there else "the votes have no column fold"
+        raise DataError(
+            f"fold {fold}: {found}",
+            expected="votes that say which fold holds each of them out",
+            mend="" if there else "tiebreak data split VOTES --folds 5 -o folded.parquet",
+        )
+    return table.filter((pl.col("fold") != fold).fill_null(True))
 
 
 def _votes(votes: pl.DataFrame, recipe: Recipe) -> _Votes:
@@ -184,10 +200,11 @@ def _manifest(votes: _Votes, recipe: Recipe, metrics: dict[str, JsonValue]) -> M
         "target": votes.target_source,
         "support": recipe.support,
         "seed": recipe.seed,
+        **({} if recipe.fold is None else {"fold": recipe.fold}),
     }
     return bare.model_copy(
         update={
-            "name": recipe.name,
+            "name": recipe.title,
             "settings": bare.settings | choices,
             "training": training,
             "metrics": metrics,
