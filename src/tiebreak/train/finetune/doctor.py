@@ -1,4 +1,10 @@
-"""What went wrong in a training that ended without an error: said in the report, the outcome and the bundle."""
+"""What went wrong in a training that ended without an error: said in the report, the outcome and the bundle.
+
+Also what a fold is worth beside the others (`fold_weights`). A fold that is no better than the prior, or than three
+equal probabilities, is worth nothing: it is not kept "because it may still help". That was once argued from the
+monotone improvement theorem of RLP (arXiv 2510.01265), which speaks of updates of one policy and not of an average of
+models, one of which has learned nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +12,12 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import polars as pl
 from pydantic import JsonValue
 
 from tiebreak import comparisons, predictions, scoring
+from tiebreak.errors import DataError, GateError
 from tiebreak.train.finetune.progress import Figures, Validated
 
 RISE: Final = 0.01
@@ -17,6 +25,12 @@ RISE: Final = 0.01
 
 SPREAD: Final = 0.01
 """Predictions that vary less than this (standard deviation of a probability) are called constant."""
+
+HOLDS: Final = 0.05
+"""Accuracy that ends at most this much below that of the best step is called holding."""
+
+UNIFORM: Final = math.log(3)
+"""Log-loss of three equal probabilities, in nats."""
 
 TIES: Final = 0.05
 """Share of ties among the votes from which a judge should predict some."""
@@ -35,10 +49,59 @@ def diagnose(
     """
     findings = []
     if kept is not None:
-        findings += _of_the_kept(kept) + _of_the_curve(validated)
+        findings += _of_the_kept(kept, fold is not None) + _of_the_curve(validated)
     findings += _of_the_losses(losses)
     where = "" if fold is None else f"fold {fold}: "
     return [where + finding for finding in findings]
+
+
+def fold_weights(log_losses: Sequence[float], prior_log_losses: Sequence[float]) -> np.ndarray:
+    """How much each fold's model counts in an average: in proportion to what it gains over knowing nothing.
+
+    The gain of a fold is min(its prior, log 3) - its held-out log-loss, in nats; its weight is its gain over the sum of
+    all gains. A fold without a gain (a log-loss that is no number included) has weight 0.
+
+    Args:
+        log_losses: Held-out log-loss of each fold.
+        prior_log_losses: What the class shares of the fold's training rows score on the same rows.
+
+    Returns:
+        Weights of shape (folds,), with sum 1.
+
+    Raises:
+        DataError: Not one prior for each fold.
+        GateError: No fold gains anything.
+    """
+    found, priors = np.asarray(log_losses, np.float64), np.asarray(prior_log_losses, np.float64)
+    if found.shape != priors.shape or found.ndim != 1 or not len(found):
+        raise DataError(f"{found.size} log-losses and {priors.size} of the prior", expected="one of each for each fold")
+    gains = np.nan_to_num(np.minimum(priors, UNIFORM) - found, nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
+    if not gains.any():
+        told = "; ".join(f"fold {k}: {worthless(*pair)}" for k, pair in enumerate(zip(found, priors, strict=True)))
+        raise GateError(
+            f"no fold is better than knowing nothing ({told})",
+            expected="at least one fold that learned something: an average of models that learned nothing is nothing",
+            mend="more data, more steps, or another learning rate",
+        )
+    weights: np.ndarray = gains / gains.sum()
+    return weights
+
+
+def worthless(log_loss: float, prior_log_loss: float) -> str | None:
+    """Why a model is worth nothing, in plain words; None where it is better than its prior and than equal shares."""
+    if not math.isfinite(log_loss):
+        return "its log-loss is no finite number"
+    if log_loss < min(prior_log_loss, UNIFORM):
+        return None
+    faults = {
+        "no better than the prior": log_loss >= prior_log_loss,
+        "worse than uniform": log_loss > UNIFORM,
+        "no better than uniform": log_loss == UNIFORM,
+    }
+    return (
+        f"{' and '.join(fault for fault, holds in faults.items() if holds)}: log-loss {log_loss:.4f}, always "
+        f"predicting the class shares gives {prior_log_loss:.4f}, three equal probabilities give {UNIFORM:.4f}"
+    )
 
 
 def summary(scored: pl.DataFrame, held_out: pl.DataFrame) -> dict[str, JsonValue]:
@@ -53,13 +116,16 @@ def summary(scored: pl.DataFrame, held_out: pl.DataFrame) -> dict[str, JsonValue
     }
 
 
-def _of_the_kept(kept: Figures) -> list[str]:
+def _of_the_kept(kept: Figures, of_folds: bool) -> list[str]:
     found = []
-    if kept.log_loss >= kept.prior_log_loss:
-        found.append(
-            f"no better than the prior: validation log-loss {kept.log_loss:.4f}, always predicting the class shares "
-            f"gives {kept.prior_log_loss:.4f}; try more data, more steps, or another learning rate"
-        )
+    if (fault := worthless(kept.log_loss, kept.prior_log_loss)) is not None:
+        advice = "try more data, more steps, or another learning rate"
+        if of_folds:
+            advice = (
+                "leave this fold out: nothing says that it may still help an average or a blend (tiebreak combine "
+                f"adapters --weights oof gives it weight 0); or {advice}"
+            )
+        found.append(f"{fault}; {advice}")
     if kept.spread < SPREAD:
         found.append(
             f"the head outputs the prior: predictions hardly vary (standard deviation {kept.spread:.4f}); try a higher "
@@ -75,14 +141,23 @@ def _of_the_kept(kept: Figures) -> list[str]:
 
 
 def _of_the_curve(validated: Sequence[Validated]) -> list[str]:
-    curve = [(event.figures.log_loss, event.step) for event in validated]
-    best, step = min(curve)
-    last, end = curve[-1]
-    if step == end or last - best < RISE:
+    best = min(validated, key=lambda event: (event.figures.log_loss, event.step))
+    last = validated[-1]
+    low, high = best.figures.log_loss, last.figures.log_loss
+    if last.step == best.step or high - low < RISE:
         return []
+    beyond = f", worse than uniform ({UNIFORM:.4f})" if high > UNIFORM else ""
+    told = (
+        f"the validation log-loss rises: {low:.4f} at step {best.step}, {high:.4f} at step {last.step}{beyond}; the "
+        f"bundle holds step {best.step}"
+    )
+    before, after = best.figures.accuracy, last.figures.accuracy
+    if before - after > HOLDS:
+        return [f"{told}; fewer epochs or a lower learning rate would do"]
     return [
-        f"the validation log-loss rises: {best:.4f} at step {step}, {last:.4f} at step {end}; the bundle holds step "
-        f"{step}; fewer epochs or a lower learning rate would do"
+        f"{told}. The accuracy holds meanwhile ({before:.3f}, then {after:.3f}): the verdicts are no worse, the "
+        "probabilities are over-confident; fewer epochs, a lower learning rate or loss.smoothing would do, and "
+        "tiebreak calibrate mends what is left of it"
     ]
 
 
