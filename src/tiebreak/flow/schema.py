@@ -240,6 +240,49 @@ class Predict(Part):
     teachers: bool = True
 
 
+class Slurm(Part):
+    """How jobs reach a cluster with `--executor slurm`.
+
+    Attributes:
+        jobs: Jobs that are queued or running at a time at most.
+        setup: Commands before each job's own, each a list of words: [[module, load, cuda/12.4]]. Words reach the shell
+            quoted; the first is one of module, ml, source, export, conda, mamba, spack.
+        requeue: Whether SLURM itself queues a preempted job again; false leaves that to `retries`.
+        grace: Seconds before its time limit at which a job is sent SIGTERM, so that a training saves where it is.
+        check: Seconds between two looks at the state of the jobs.
+    """
+
+    jobs: Count = 50
+    setup: list[Annotated[list[str], Field(min_length=1)]] = Field(default_factory=list)
+    requeue: bool = True
+    grace: Count = 120
+    check: Count = 40
+
+
+class Assume(Part):
+    """What the plan reckons with where it cannot know: how much there is to read, and how fast it goes.
+
+    Attributes:
+        votes: Rows of `data.votes`; null: counted, where the files are here.
+        pairs: Rows of `data.pairs`.
+        pool: Rows of `data.pool`.
+        test: Rows of the files in `data.test`.
+        tokens: Of a comparison on average, cut as the recipes cut it; null: guessed from the votes.
+        training: Share of a GPU's peak rate that a training reaches (model FLOP utilisation).
+        judging: Share that labelling and predicting reach.
+        compressing: Share that a quantiser reaches.
+    """
+
+    votes: Count | None = None
+    pairs: Count | None = None
+    pool: Count | None = None
+    test: Count | None = None
+    tokens: Positive | None = None
+    training: Annotated[float, Field(gt=0, le=1)] = 0.35
+    judging: Annotated[float, Field(gt=0, le=1)] = 0.4
+    compressing: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
 class Flow(Part):
     """The whole chain.
 
@@ -256,6 +299,8 @@ class Flow(Part):
         compress: Fewer bits.
         predict: How test rows are judged.
         resources: What each kind of stage asks for.
+        slurm: How jobs reach a cluster.
+        assume: What the plan reckons with.
         retries: Times that a job is started again after it failed or was stopped.
         seed: Of splits and folds; recipes have their own.
     """
@@ -272,5 +317,7 @@ class Flow(Part):
     compress: Compress = Compress()
     predict: Predict = Predict()
     resources: Requests = Requests()
+    slurm: Slurm = Slurm()
+    assume: Assume = Assume()
     retries: Annotated[int, Field(ge=0)] = 1
     seed: int = 0
