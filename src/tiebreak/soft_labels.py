@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import Final
 
@@ -113,6 +114,25 @@ def read(paths: Sequence[Path]) -> pl.DataFrame:
     """
     where = ", ".join(str(path) for path in paths)
     return validate(pl.concat([pl.read_parquet(path) for path in paths], how="diagonal_relaxed"), where=where)
+
+
+def files(named: str | Path) -> list[Path]:
+    """The files of one teacher's labels: the one that is named, or its shards by a pattern such as `labels.shard-*`.
+
+    Raises:
+        DataError: There is none.
+    """
+    path = Path(named)
+    if path.is_file():
+        return [path]
+    found = sorted(Path(match) for match in glob(str(named)) if Path(match).is_file())
+    if not found:
+        raise DataError(
+            f"no soft labels at {named}",
+            expected="a file of tiebreak teach label, or a quoted pattern for its shards",
+            mend="tiebreak teach label VOTES --judge TEACHER -o labels.parquet",
+        )
+    return found
 
 
 def align(labels: pl.DataFrame, table: pl.DataFrame, *, where: str = "soft labels") -> pl.DataFrame:
