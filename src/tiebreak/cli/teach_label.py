@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tiebreak.cli import console, options
 
 if TYPE_CHECKING:
-    import polars as pl
+    from tiebreak.teach.labelling import Outcome, Plan
 
-    from tiebreak.cli.meter import Meter
-    from tiebreak.predict import Progress
+if TYPE_CHECKING:
     from tiebreak.teach.labelling import Outcome, Plan
 
 EPILOG = """
@@ -79,4 +78,114 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Label each row by the teachers that were not trained on it: out-of-fold, aligned by id and content."""
-    raise NotImplementedError
+    from tiebreak import ingest, judges
+    from tiebreak.teach import labelling
+
+    runtime = judges.Runtime(max_length, max_tokens, precision, devices, swap, base)
+    part = labelling.Shard.parse(shard) if shard else None
+    team = labelling.read(judge or [], name)
+    table = ingest.read(votes, format=input_format, mapping=options.parse_map(mapping))
+    plan = labelling.plan(table.head(limit) if limit else table, team, output, runtime=runtime, shard=part)
+    _tell(plan, in_sample=in_sample)
+    if dry_run:
+        _dry_run(plan, as_json)
+        return
+    _report(plan, *_label(plan, in_sample=in_sample), as_json)
+
+
+def _tell(plan: Plan, *, in_sample: bool) -> None:
+    """What a person should know before hours of work begin."""
+    counts = plan.whole.counts
+    if counts["in_sample"] and in_sample:
+        console.say(f"warning: {counts['in_sample']:,} rows were trained on by every teacher; their labels are marked")
+    if counts["unknown"]:
+        console.say(
+            f"warning: {counts['unknown']:,} rows have a teacher that does not say what it was trained on (no "
+            "trained_rows.txt in its bundle)"
+        )
+    if plan.surprise:
+        console.say(f"warning: {plan.surprise}")
+
+
+def _label(plan: Plan, *, in_sample: bool) -> tuple[Outcome, float]:
+    from tiebreak import predict
+    from tiebreak.cli.meter import Meter
+    from tiebreak.teach import labelling
+
+    with Meter("label", None) as meter:
+        progress = predict.Progress(meter.advance, meter.taken, meter.tokens, meter.total)
+        outcome = labelling.label(plan, in_sample=in_sample, progress=progress)
+    return outcome, meter.seconds
+
+
+def _dry_run(plan: Plan, as_json: bool) -> None:
+    from tiebreak.teach.labelling import run
+
+    done = run.finished(plan)
+    if as_json:
+        console.emit_json({"dry_run": True, **_document(plan, done)})
+    else:
+        _table(plan, done)
+    refused = plan.whole.counts["in_sample"]
+    if refused:
+        console.say(f"note: every teacher was trained on {refused:,} rows: refused without --in-sample")
+    console.note(f"would write {plan.table.height:,} labels of teacher {plan.routes.team.name} to {plan.output}")
+
+
+def _document(plan: Plan, done: list[int]) -> dict[str, Any]:
+    teachers = [
+        {
+            "judge": str(task.teacher.directory),
+            "revision": task.teacher.revision,
+            "fold": task.teacher.fold,
+            "rows": len(task.rows),
+            "finished": finished,
+        }
+        for task, finished in zip(plan.tasks, done, strict=True)
+    ]
+    return {
+        "output": str(plan.output),
+        "teacher": plan.routes.team.name,
+        "rows": plan.table.height,
+        **plan.routes.counts,
+        "several_teachers": plan.routes.several,
+        "teachers": teachers,
+    }
+
+
+def _table(plan: Plan, done: list[int]) -> None:
+    lines = [
+        [
+            str(task.teacher.directory),
+            "" if task.teacher.fold is None else str(task.teacher.fold),
+            task.teacher.revision,
+            f"{len(task.rows):,}",
+            f"{count:,}",
+        ]
+        for task, count in zip(plan.tasks, done, strict=True)
+    ]
+    console.table(f"teacher {plan.routes.team.name}", ("judge", "fold", "revision", "rows", "done"), lines)
+    counts = plan.routes.counts
+    console.emit(
+        f"\n{plan.table.height:,} rows: {counts['out_of_sample']:,} out of sample, {counts['in_sample']:,} in sample, "
+        f"{counts['unknown']:,} nobody can tell; {plan.routes.several:,} labelled by several teachers"
+    )
+
+
+def _report(plan: Plan, outcome: Outcome, seconds: float, as_json: bool) -> None:
+    rows, done = outcome.labels.height, [len(task.rows) for task in plan.tasks]
+    cut = int(outcome.labels["truncated"].sum())
+    if as_json:
+        work = {"judged": outcome.judged, "reused": outcome.reused, "truncated": cut, "seconds": round(seconds, 3)}
+        console.emit_json({**_document(plan, done), **work})
+    else:
+        _table(plan, done)
+    if cut:
+        console.note(f"  truncated: {cut:,} rows ({cut / rows:.1%})")
+    name = plan.routes.team.name
+    if outcome.whole:
+        console.note(f"{outcome.output} holds these {rows:,} labels of teacher {name} already; nothing was done")
+        return
+    taken = f", {outcome.reused:,} of them judged by an earlier run" if outcome.reused else ""
+    console.note(f"wrote {rows:,} labels of teacher {name}{taken} to {outcome.output}")
+    console.note(f"next: tiebreak teach audit {outcome.output} --votes VOTES")
