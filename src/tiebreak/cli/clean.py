@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tiebreak.cli import options, tables
 from tiebreak.cli.tables import plural
+
+if TYPE_CHECKING:
+    import polars as pl
 
 EPILOG = """
 Examples:
@@ -30,6 +33,7 @@ def command(
     identical: Annotated[str, typer.Option(help="The answers are identical: keep, drop, or tie.")] = "keep",
     no_prompt: Annotated[str, typer.Option(help="The prompt is empty: keep or drop.")] = "keep",
     no_label: Annotated[str, typer.Option(help="There is no label: keep or drop.")] = "keep",
+    blind: Annotated[bool, typer.Option("--blind", help="Forget all labels, hard and soft.")] = False,
     input_format: options.InputFormat = "auto",
     mapping: options.Map = None,
     report: tables.ReportFile = None,
@@ -53,5 +57,16 @@ def command(
         console.note(f"  {kind.replace('_', ' ')}: {plural(done.found[kind], 'row')}, policy {policy}: {said}")
     relabelled = sum(done.relabelled.values())
     console.note(f"dropped {done.rows - done.kept:,} of {plural(done.rows, 'row')}, relabelled {relabelled:,}")
+    if blind:
+        kept = _without_labels(kept)
+        console.note(f"forgot the labels of {plural(kept.height, 'row')}")
     tables.write(kept, output, dry_run=dry_run)
     tables.report(done.as_dict(), as_json=as_json, to=report)
+
+
+def _without_labels(table: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    from tiebreak import comparisons
+
+    return comparisons.validate(table.with_columns(pl.lit(None).alias(name) for name in ("label", *comparisons.SOFT)))
