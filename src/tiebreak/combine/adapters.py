@@ -1,0 +1,130 @@
+"""The judges of several folds as one: averaged four ways, each way measured, one kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from tiebreak import pooling
+from tiebreak.combine import making, measuring
+from tiebreak.combine.candidates import Candidate, candidates
+from tiebreak.combine.measuring import Advance, Figures, Scored
+from tiebreak.combine.planning import BEST, Plan
+from tiebreak.errors import DataError
+from tiebreak.judges.finetuned import FinetunedJudge
+
+MEAN: Final = "mean of probabilities"
+PRIOR: Final = "prior"
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """The outcome.
+
+    Attributes:
+        judge: The one that was kept, not yet saved.
+        method: How it was made, such as "svd:16".
+        figures: By name, in the order of a table: the mean of probabilities, the judges, the prior, the methods.
+        skipped: Methods that these adapters do not allow, and why.
+        document: All figures as JSON values, as the bundle holds them under `averaging`.
+        notes: What the user should know.
+    """
+
+    judge: FinetunedJudge
+    method: str
+    figures: dict[str, Figures]
+    skipped: dict[str, str]
+    document: dict[str, Any]
+    notes: list[str]
+
+
+def average(plan: Plan, advance: Advance = lambda _: None, *, place: Path | None = None) -> Averaged:
+    """Average, measure every way on the same rows, and keep one.
+
+    `best` is the smallest bundle among the ways that the lowest log-loss does not beat beyond its paired interval.
+
+    Args:
+        plan: From `plan`.
+        advance: Told how many rows were scored.
+        place: Folder for temporary files; None is the system's.
+
+    Raises:
+        DataError: An adapter is no plain LoRA adapter, or the method asked for is not possible with these.
+    """
+    members, votes, runtime = plan.members, plan.votes, plan.choices.runtime
+    made = candidates(members, plan.weights, plan.choices, place)
+    if reason := next((one.reason for one in made if one.method == plan.choices.asked and one.reason), None):
+        raise DataError(f"--method {plan.choices.asked}: {reason}", mend="--method exact")
+    judged = {one.name: measuring.score(one.judge, votes.table, runtime, advance) for one in members}
+    mean = pooling.linear(np.stack([one.probabilities for one in judged.values()]), plan.weights)
+    scored = {one: _score(one, plan, advance) for one in made if one.judge is not None}
+    figures = {MEAN: votes.figures(mean, mean)}
+    figures |= {name: votes.figures(one.probabilities, mean, swap_gap=one.swap_gap) for name, one in judged.items()}
+    figures[PRIOR] = votes.figures(votes.prior(), mean)
+    for one, said in scored.items():
+        figures[one.label] = votes.figures(said.probabilities, mean, **one.figures(), swap_gap=said.swap_gap)
+    kept = _kept(plan, scored)
+    skipped = {one.label: one.reason for one in made if one.reason is not None}
+    notes = [*plan.notes, *_verdict(kept, figures[kept.label])]
+    document = _document(plan, made, kept, figures, skipped, notes)
+    assert kept.judge is not None  # noqa: S101 - it was scored
+    judge = making.with_figures(kept.judge, {"averaging": document}, _card(document))
+    return Averaged(judge, kept.label, figures, skipped, document, notes)
+
+
+def _score(one: Candidate, plan: Plan, advance: Advance) -> Scored:
+    assert one.judge is not None  # noqa: S101 - the caller asked
+    runtime = plan.choices.runtime
+    if one.judge.settings.base is None:
+        runtime = replace(runtime, base=None)
+    return measuring.score(one.judge, plan.votes.table, runtime, advance)
+
+
+def _kept(plan: Plan, scored: dict[Candidate, Scored]) -> Candidate:
+    if plan.choices.asked != BEST:
+        return next(one for one in scored if one.method == plan.choices.asked)
+    draws = {one.label: plan.votes.draws(said.probabilities) for one, said in scored.items()}
+    best = measuring.choose(draws, {one.label: one.size for one in scored})
+    return next(one for one in scored if one.label == best)
+
+
+def _verdict(kept: Candidate, figures: Figures) -> list[str]:
+    if not figures.change.low > 0:
+        return []
+    return [
+        f"{kept.label} is worse than the {MEAN} by {figures.change.value:.4f} [{figures.change.low:.4f}, "
+        f"{figures.change.high:.4f}]: these judges do not average well; blend their predictions, or let "
+        "the folds start from common weights (start.bundle)"
+    ]
+
+
+def _document(
+    plan: Plan, made: Sequence[Candidate], kept: Candidate, figures: dict[str, Figures], skipped: dict[str, str],
+    notes: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
+    parts = [
+        {"name": one.name, "judge": one.judge.manifest.name, "revision": making.revision(one), "weight": float(share)}
+        for one, share in zip(plan.members, plan.weights, strict=True)
+    ]
+    return {
+        "method": kept.label, "asked": plan.choices.asked, "parts": parts, "rows": plan.votes.rows,
+        "groups": plan.votes.groups, "seen_left_out": plan.seen, "reference": MEAN,
+        "figures": {name: one.document() for name, one in figures.items()}, "skipped": skipped,
+        "modules": {one.label: one.modules() for one in made if one.modules()}, "notes": list(notes),
+    }  # fmt: skip
+
+
+def _card(document: dict[str, Any]) -> str:
+    """The table for the card."""
+    lines = ["| | log-loss | against the mean of probabilities |", "|---|--:|--:|"]
+    for name, one in document["figures"].items():
+        change = one["change"]
+        lines.append(f"| {name} | {one['log_loss'][0]:.4f} | {change[0]:+.4f} |")
+    return (
+        f"## Averaged\n\nOf {len(document['parts'])} judges, by `{document['method']}`; measured on "
+        f"{document['rows']:,} votes that none was trained on:\n\n" + "\n".join(lines) + "\n"
+    )
