@@ -1,8 +1,9 @@
 """Checkpoints that a run goes on from exactly: safetensors and JSON, whole or absent, bound to data and recipe.
 
-A checkpoint is a folder `step-00000120` with the trained weights, the state of the optimiser, and `state.json`: the
-counters of optimiser, schedule and loss scale. There is no state of random numbers in it: those of a step come from
-(seed, step, process) and so need no memory. The sampler needs none either: the rows of a step come from its number.
+A checkpoint is a folder `step-00000120` with the trained weights (and their slow copy, where rows are weighted by
+learning progress), the state of the optimiser, and `state.json`: the counters of optimiser, schedule and loss scale.
+There is no state of random numbers in it: those of a step come from (seed, step, process) and so need no memory. The
+sampler needs none either: the rows of a step come from its number.
 
 It is written aside, brought to the disk, then renamed; `manifest.json` holds the sha256 of each file, because a crash
 of the machine can undo more than a crash of the program.
@@ -14,7 +15,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ MANIFEST: Final = "manifest.json"
 WEIGHTS: Final = "weights.safetensors"
 OPTIMISER: Final = "optimiser.safetensors"
 STATE: Final = "state.json"
+SLOW: Final = "slow.safetensors"
 _NAME = re.compile(r"step-(\d{8})")
 
 
@@ -48,6 +50,7 @@ class State:
         optimiser: Tensors of the optimiser by "parameter.name".
         counters: The rest, as JSON: numbers of the optimiser, schedule, loss scale.
         best: The best validated step, None before the first validation.
+        slow: The slow copy of the weights by name, where the weighting of rows has one.
     """
 
     step: int
@@ -55,6 +58,7 @@ class State:
     optimiser: dict[str, Tensor]
     counters: dict[str, Any]
     best: Best | None
+    slow: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -95,7 +99,11 @@ class Checkpoints:
                 save_file(state.weights, aside / WEIGHTS)
                 save_file(state.optimiser, aside / OPTIMISER)
                 (aside / STATE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-                sums = {name: storage.sha256(aside / name) for name in (WEIGHTS, OPTIMISER, STATE)}
+                names = [WEIGHTS, OPTIMISER, STATE]
+                if state.slow:
+                    save_file(state.slow, aside / SLOW)
+                    names.append(SLOW)
+                sums = {name: storage.sha256(aside / name) for name in names}
                 manifest = {"version": VERSION, "identity": self._identity, "files": sums}
                 (aside / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         self._prune()
@@ -110,7 +118,7 @@ class Checkpoints:
                 return f"its version is {manifest['version']}, not {VERSION}"
             if manifest["identity"] != self._identity:
                 return "it belongs to another run"
-            for name in (WEIGHTS, OPTIMISER, STATE):
+            for name in {WEIGHTS, OPTIMISER, STATE, *manifest["files"]}:
                 if storage.sha256(path / name) != manifest["files"][name]:
                     return f"{name} was altered"
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -138,7 +146,7 @@ class Checkpoints:
         path = self.path(step)
         return State(
             document["step"], load_file(path / WEIGHTS), load_file(path / OPTIMISER), document["counters"],
-            self.best_of(step),
+            self.best_of(step), load_file(path / SLOW) if (path / SLOW).is_file() else {},
         )  # fmt: skip
 
     def weights(self, step: int) -> dict[str, Tensor]:

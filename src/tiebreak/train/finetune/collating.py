@@ -139,13 +139,15 @@ class MicroBatch:
         targets: Shape (rows, 3), float32.
         weights: Shape (rows,), float32. Over all micro-batches and processes of a step they sum to 1.
         teachers: Shape (rows, teachers, 3), float32.
+        rows: Shape (rows,): which row of the step each one is a view of; -1 in a spare micro-batch.
     """
 
     sequences: Sequences
     pairs: np.ndarray | None
     targets: np.ndarray
     weights: np.ndarray
-    teachers: np.ndarray | None = None
+    teachers: np.ndarray | None
+    rows: np.ndarray
 
 
 class Steps:
@@ -172,10 +174,11 @@ class Steps:
         return len(self._order)
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        """`micro_batches` of this process, and `rows` and `tokens` of the step over all processes."""
+        """`micro_batches` of this process, and `rows`, their `row_weights`, and `tokens` over all processes."""
         rows = self._order[step]
         views = self._lengths.shape[1]
-        units = np.stack([np.repeat(rows, views), np.tile(np.arange(views), len(rows))], axis=1)
+        number = np.repeat(np.arange(len(rows)), views)
+        units = np.stack([rows[number], np.tile(np.arange(views), len(rows)), number], axis=1)
         lengths = self._lengths[units[:, 0], units[:, 1]]
         total = self._examples.weights[rows].sum()
         weights = self._examples.weights[units[:, 0]] / (views * max(total, np.finfo(np.float32).tiny))
@@ -184,10 +187,11 @@ class Steps:
             for share in deal(lengths, self._world)
         ]
         mine = [self._micro_batch(units[part], weights[part]) for part in shares[self._rank]]
-        spare = units[[int(lengths.argmin())]]
+        spare = units[[int(lengths.argmin())]] * [1, 1, 0] - [0, 0, 1]
         missing = max(len(parts) for parts in shares) - len(mine)
         mine += [self._micro_batch(spare, np.zeros(1))] * missing
-        return {"micro_batches": mine, "rows": len(rows), "tokens": int(lengths.sum())}
+        of_rows = self._examples.weights[rows]
+        return {"micro_batches": mine, "rows": len(rows), "row_weights": of_rows, "tokens": int(lengths.sum())}
 
     def _micro_batch(self, units: np.ndarray, weights: np.ndarray) -> MicroBatch:
         members = self._examples.members[units[:, 0], units[:, 1]]
@@ -197,6 +201,7 @@ class Steps:
             self._examples.targets[units[:, 0], units[:, 1]],
             weights.astype(np.float32),
             None if self._examples.teachers is None else self._examples.teachers[units[:, 0], units[:, 1]],
+            units[:, 2],
         )
 
 

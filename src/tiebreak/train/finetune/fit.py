@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tiebreak.errors import GateError, StoppedError, UsageError
 from tiebreak.judges.base import tokenizer
 from tiebreak.judges.model import JudgeModel
 from tiebreak.render import Renderer
-from tiebreak.train.finetune import doctor, modelling, optimisers, processes, restoring, sharding
+from tiebreak.train.finetune import doctor, modelling, optimisers, processes, restoring, sharding, weighting
 from tiebreak.train.finetune.checkpoints import Best, Checkpoints, State
 from tiebreak.train.finetune.collating import Steps, count_steps, order, render
 from tiebreak.train.finetune.folding import Part
@@ -25,6 +25,7 @@ from tiebreak.train.finetune.loop import Hooks, JudgeTrainer, device
 from tiebreak.train.finetune.padding import pad
 from tiebreak.train.finetune.progress import Callback, Figures, Record, Said, Saved, Started, Stepped, Validated
 from tiebreak.train.finetune.recipe import Recipe
+from tiebreak.train.finetune.slow_copy import LearningProgress
 from tiebreak.train.finetune.stopping import Stopper
 from tiebreak.train.finetune.validation import HeldOut
 
@@ -102,6 +103,7 @@ class _Training:
         self.state = self.checkpoints.load(self.begin) if self.begin else None
         self.best: Best | None = None if self.state is None else self.state.best
         self.record = Record(folder, self.begin) if processes.first() else None
+        self.progress: LearningProgress | None = None
         self.renderers = [Renderer(template, tokenizer(recipe.base)) for template in recipe.templates]
         self.held_out = self._held_out()
         self.model = self._model()
@@ -137,6 +139,7 @@ class _Training:
 
     def run(self) -> None:
         examples = render(self.part.train, self.renderers, self.recipe.judge, twin=self.recipe.batches.twin)
+        examples, notes = weighting.weighted(examples, self.recipe.weighting)
         count = count_steps(len(examples), self.recipe)
         lengths = examples.lengths.sum(axis=1) if self.recipe.batches.length_grouped else None
         plan = order(len(examples), count, self.recipe.batches.rows, self.recipe.seed, lengths)
@@ -152,10 +155,10 @@ class _Training:
             Started(count, len(examples), 0 if self.held_out is None else len(self.held_out.examples), trainable,
                     parameters, str(self.place), processes.world(), self.begin, self.part.fold, self.recipe.folds)
         )  # fmt: skip
-        for said in [*self._said, *_truncation(examples.truncated, len(examples))]:
+        for said in [*self._said, *map(Said, notes), *_truncation(examples.truncated, len(examples))]:
             self._tell(said)
         if self.begin < count:
-            hooks = Hooks(self._restore, self._stepped, self._validate, self._save, self._stopping)
+            hooks = self._weighed(Hooks(self._restore, self._stepped, self._validate, self._save, self._stopping))
             trainer = JudgeTrainer(
                 self.model, self.recipe, steps, optimiser, hooks, folder=self.folder, begin=self.begin,
                 sharded=self.sharded,
@@ -163,9 +166,18 @@ class _Training:
             trainer.train()
             self._check_stop(trainer.state.global_step)
 
+    def _weighed(self, hooks: Hooks) -> Hooks:
+        """The hooks, with those of a weighting that follows the training where the recipe wants it."""
+        if self.recipe.weighting.kind != "learning_progress":
+            return hooks
+        self.progress = LearningProgress(self.model, self.recipe, self.place)
+        return replace(hooks, weigh=self.progress, moved=self.progress.slow.follow)
+
     def _restore(self, trainer: JudgeTrainer) -> None:
         if self.state is None:
             return
+        if self.progress is not None:
+            self.progress.slow.restore(self.state.slow)
         inner = restoring.unwrapped(trainer.optimizer)
         restoring.restore_optimiser(inner, self.state.optimiser, self.state.counters["optimiser"])
         restoring.restore_counters(self.state.counters, trainer.lr_scheduler, trainer.accelerator.scaler)
@@ -197,8 +209,9 @@ class _Training:
         weights = {name: restoring.whole(tensor) for name, tensor in self.model.trainable_state().items()}
         tensors, numbers = restoring.optimiser_state(restoring.unwrapped(trainer.optimizer))
         counters = restoring.counters(numbers, trainer.lr_scheduler, trainer.accelerator.scaler)
+        slow = {} if self.progress is None else self.progress.slow.state()
         if processes.first():
-            path = self.checkpoints.save(State(step, weights, tensors, counters, self.best))
+            path = self.checkpoints.save(State(step, weights, tensors, counters, self.best, slow))
             self._tell(Saved(step, str(path), time.perf_counter() - started))
         processes.barrier()
 

@@ -19,7 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from tiebreak.engine import pack
 from tiebreak.train.finetune import processes
 from tiebreak.train.finetune.collating import MicroBatch, Steps
-from tiebreak.train.finetune.loss import cross_entropy
+from tiebreak.train.finetune.loss import loss
 from tiebreak.train.finetune.progress import Pace, Stepped, memory
 from tiebreak.train.finetune.recipe import Recipe
 from tiebreak.train.finetune.schedule import schedule
@@ -35,6 +35,8 @@ class Hooks:
         validate: After the steps of `validate_at`; says whether this step is the best so far.
         save: After the steps of `save_at`, after a best step, and when the run is asked to stop.
         stopping: Whether the run is asked to stop.
+        weigh: Before the micro-batches of a step: gives them other weights of rows; None leaves them.
+        moved: After the optimiser has moved the weights.
     """
 
     restore: Callable[[JudgeTrainer], None]
@@ -42,6 +44,8 @@ class Hooks:
     validate: Callable[[int], bool]
     save: Callable[[JudgeTrainer, int], None]
     stopping: Callable[[], bool]
+    weigh: Callable[[dict[str, Any]], list[MicroBatch]] | None = None
+    moved: Callable[[], None] | None = None
 
 
 def due(every: float, steps: int) -> set[int]:
@@ -126,14 +130,15 @@ class JudgeTrainer(Trainer):  # type: ignore[misc]
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """All micro-batches of this process: forward, backward, and the sum of gradients over processes."""
         self.pace.begin()
+        micro_batches = inputs["micro_batches"] if self.hooks.weigh is None else self.hooks.weigh(inputs)
         model.train()
         seed_step(self.recipe.seed, self.state.global_step)
         total = torch.zeros((), device=self.args.device)
-        for micro in inputs["micro_batches"]:
-            loss = micro_loss(model, micro, self.recipe, self.args.device)
-            total += loss.detach()
+        for micro in micro_batches:
+            part = micro_loss(model, micro, self.recipe, self.args.device)
+            total += part.detach()
             # FSDP2 averages over the processes what has to be summed.
-            self.accelerator.backward(loss * processes.world() if self.sharded else loss)
+            self.accelerator.backward(part * processes.world() if self.sharded else part)
         if not self.sharded:
             processes.sum_gradients(model)
         self._last = inputs
@@ -190,6 +195,8 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The weights have moved: the step's work is done."""
+        if self.trainer.hooks.moved is not None:
+            self.trainer.hooks.moved()
         self.trainer.pace.end(self.trainer._last["rows"], self.trainer._last["tokens"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -210,4 +217,5 @@ def micro_loss(model: nn.Module, micro: MicroBatch, recipe: Recipe, place: torch
     with arithmetic(recipe.precision, place.type):
         logits = model(pack(micro.sequences, place), pairs)
     targets, weights = torch.from_numpy(micro.targets).to(place), torch.from_numpy(micro.weights).to(place)
-    return cross_entropy(logits, targets, weights, recipe.loss.smoothing)
+    taught = None if micro.teachers is None else torch.from_numpy(micro.teachers).to(place)
+    return loss(logits, targets, weights, recipe.loss, taught)

@@ -56,11 +56,16 @@ def _like(optimiser: Any, parameter: Tensor, name: str, value: Tensor) -> Tensor
     if name in {"state1", "state2"} and parameter.is_cuda and getattr(optimiser, "is_paged", False):
         paged: Tensor = optimiser.get_state_buffer(parameter, dtype=value.dtype)
         return paged.copy_(value)
-    value = value.to(parameter.device)
-    if hasattr(parameter, "device_mesh") and value.shape == parameter.shape:
+    return placed(value, parameter)
+
+
+def placed(value: Tensor, model: Tensor) -> Tensor:
+    """A whole tensor where another one is, sharded as that is. Called in every process."""
+    value = value.to(model.device)
+    if hasattr(model, "device_mesh") and value.shape == model.shape:
         from torch.distributed.tensor import distribute_tensor
 
-        return distribute_tensor(value, parameter.device_mesh, parameter.placements)  # type: ignore[attr-defined]
+        return distribute_tensor(value, model.device_mesh, model.placements)  # type: ignore[attr-defined]
     return value
 
 

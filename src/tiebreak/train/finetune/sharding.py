@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from tiebreak.errors import UsageError
@@ -42,3 +43,12 @@ def shard(model: JudgeModel, device: str) -> None:
     for module in (*modelling.blocks(model), *modelling.top(model)):
         fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def release(model: nn.Module) -> None:
+    """Let go of gathered weights. The root keeps its own until a backward pass, and would not see others put in."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
