@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiebreak.errors import ResourceError
@@ -20,11 +20,15 @@ class Launch:
         arguments: Of Snakemake, beside those that every run has.
         wanted: The resources of a node's rule.
         local: Whether jobs are processes of this machine, which must not outlive the run.
+        setup: Shell text before the command of each job.
+        environment: Variables that jobs get.
     """
 
     arguments: tuple[str, ...]
     wanted: Callable[[Node], Wanted]
     local: bool
+    setup: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def local(nodes: Sequence[Node], *, cores: int | None = None, gpus: int | None = None) -> Launch:

@@ -25,12 +25,13 @@ rule all:
 """
 
 
-def text(nodes: Sequence[Node], wanted: Callable[[Node], Wanted]) -> str:
+def text(nodes: Sequence[Node], wanted: Callable[[Node], Wanted], setup: str = "") -> str:
     """The Snakefile of a graph.
 
     Args:
         nodes: The nodes.
         wanted: The resources of a node's rule; `localrule` among them (1) keeps it off a cluster.
+        setup: Shell text before the command of each job.
     """
     names = rules(nodes)
     read = {name for node in nodes for name in node.inputs}
@@ -48,7 +49,7 @@ def text(nodes: Sequence[Node], wanted: Callable[[Node], Wanted]) -> str:
             *([f"    resources: {_arguments(given)}"] if given else []),
             *(["    localrule: True"] if local else []),
             # exec: no shell stands between Snakemake and the job, so that a signal reaches it.
-            f"    shell: {_quoted('exec ' + command)}",
+            f"    shell: {_quoted(f'{setup}exec {command}')}",
         ]
         parts.append("\n".join(lines) + "\n")
     return "".join(parts)
