@@ -95,10 +95,12 @@ class JudgeModel(nn.Module):
         """
         if quantize and lora is None:
             raise UsageError("a base in 4 bits cannot be trained in full", expected="lora, or no quantize")
-        model, _ = load(
+        model, fresh = load(
             base, layer(head, kind), dtype=dtype, quantize=quantize, soft_capping=soft_capping, attention=attention,
             device=device, meta=meta,
         )  # fmt: skip
+        if head.zero and fresh and not meta:
+            heads.zero(getattr(model, heads.last(model)))
         if kind == "siamese":
             _leave_out(model)
         if lora is not None:

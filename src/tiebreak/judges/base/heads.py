@@ -67,6 +67,17 @@ def parts(model: PreTrainedModel) -> list[str]:
     return sorted(found)
 
 
+def zero(module: nn.Module) -> None:
+    """Set the weights that give the logits to zero: those of the last linear layer, or of a siamese head's two."""
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    final = [layer for layer in linear if layer.out_features == 1] or linear[-1:]
+    with torch.no_grad():
+        for layer in final:
+            layer.weight.zero_()
+            if layer.bias is not None:
+                layer.bias.zero_()
+
+
 def keep_precise(model: PreTrainedModel) -> None:
     """Hold the head in fp32: it is small, its learning rate is high, and logits are reported in fp32 anyway.
 

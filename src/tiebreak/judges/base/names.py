@@ -40,12 +40,15 @@ class Head(BaseModel):
         kind: linear: the classification layer that transformers gives the family. two_layer: dropout, half the width,
             dropout, GELU, logits, with torch's own initialisation (tascj's human_pref, LMSYS 2nd place).
         dropout: Of the two dropouts.
+        zero: Whether a new head begins with logits of zero, an even chance for each class. Drawn at random, the head of
+            a decoder begins with large logits that mean nothing, and a short training is spent on taking them back.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["linear", "two_layer"] = "linear"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    zero: bool = False
 
 
 @dataclass(frozen=True)
