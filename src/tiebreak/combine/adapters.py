@@ -31,7 +31,7 @@ class Averaged:
         figures: By name, in the order of a table: the mean of probabilities, the judges, the prior, the methods.
         skipped: Methods that these adapters do not allow, and why.
         document: All figures as JSON values, as the bundle holds them under `averaging`.
-        notes: What the user should know.
+        warnings: What speaks against the one that was kept.
     """
 
     judge: FinetunedJudge
@@ -39,7 +39,7 @@ class Averaged:
     figures: dict[str, Figures]
     skipped: dict[str, str]
     document: dict[str, Any]
-    notes: list[str]
+    warnings: list[str]
 
 
 def average(plan: Plan, advance: Advance = lambda _: None, *, place: Path | None = None) -> Averaged:
@@ -69,11 +69,11 @@ def average(plan: Plan, advance: Advance = lambda _: None, *, place: Path | None
         figures[one.label] = votes.figures(said.probabilities, mean, **one.figures(), swap_gap=said.swap_gap)
     kept = _kept(plan, scored)
     skipped = {one.label: one.reason for one in made if one.reason is not None}
-    notes = [*plan.notes, *_verdict(kept, figures[kept.label])]
-    document = _document(plan, made, kept, figures, skipped, notes)
+    warnings = _verdict(kept, figures[kept.label])
+    document = _document(plan, made, kept, figures, skipped, warnings)
     assert kept.judge is not None  # noqa: S101 - it was scored
     judge = making.with_figures(kept.judge, {"averaging": document}, _card(document))
-    return Averaged(judge, kept.label, figures, skipped, document, notes)
+    return Averaged(judge, kept.label, figures, skipped, document, warnings)
 
 
 def _score(one: Candidate, plan: Plan, advance: Advance) -> Scored:
@@ -104,7 +104,7 @@ def _verdict(kept: Candidate, figures: Figures) -> list[str]:
 
 def _document(
     plan: Plan, made: Sequence[Candidate], kept: Candidate, figures: dict[str, Figures], skipped: dict[str, str],
-    notes: Sequence[str],
+    warnings: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     parts = [
         {"name": one.name, "judge": one.judge.manifest.name, "revision": making.revision(one), "weight": float(share)}
@@ -114,7 +114,7 @@ def _document(
         "method": kept.label, "asked": plan.choices.asked, "parts": parts, "rows": plan.votes.rows,
         "groups": plan.votes.groups, "seen_left_out": plan.seen, "reference": MEAN,
         "figures": {name: one.document() for name, one in figures.items()}, "skipped": skipped,
-        "modules": {one.label: one.modules() for one in made if one.modules()}, "notes": list(notes),
+        "modules": {one.label: one.modules() for one in made if one.modules()}, "notes": [*plan.notes, *warnings],
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tiebreak import judges
+from tiebreak.bundle import MANIFEST
 from tiebreak.errors import DataError, UsageError
 from tiebreak.judges.base import Base, Located, digest, resolve
 from tiebreak.judges.base.locate import verify, weight_files
@@ -39,6 +40,15 @@ class Member:
     def name(self) -> str:
         """Its folder's name, which tells folds apart."""
         return self.path.resolve().name
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """The bundles themselves; a folder of folds (`fold-0`, `fold-1`, ...) stands for its folds, in their order."""
+    found: list[Path] = []
+    for path in paths:
+        folds = [] if (path / MANIFEST).is_file() else [fold for fold in path.glob("fold-*") if fold.name[5:].isdigit()]
+        found += sorted(folds, key=lambda fold: int(fold.name[5:])) or [path]
+    return found
 
 
 def member(path: Path) -> Member:

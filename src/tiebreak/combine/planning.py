@@ -98,6 +98,22 @@ def plan(
     return Plan(members, share[share > 0], Votes(rows), choices, notes, seen)
 
 
+def relabelled(table: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """Comparisons with the labels of another table, by id.
+
+    Raises:
+        DataError: An id occurs twice among the labels, or no comparison has one.
+    """
+    told = ("label", *comparisons.SOFT)
+    found = labels.select("id", *(name for name in told if name in labels.columns))
+    if found["id"].is_duplicated().any():
+        raise DataError("an id occurs more than once among the labels", expected="one label an id")
+    joined = table.drop(told, strict=False).join(found, on="id", how="left", maintain_order="left")
+    if not table["id"].is_in(found["id"].implode()).any():
+        raise DataError("no validation row has its id among the labels", expected="labels of these very comparisons")
+    return comparisons.validate(joined, where="validation rows")
+
+
 def _method(text: str) -> tuple[str, int | None]:
     if text in (*METHODS, BEST):
         return text, None
