@@ -14,6 +14,7 @@ import subprocess
 from typing import Final
 
 from tiebreak.errors import ResourceError, UsageError
+from tiebreak.flow.launching import Launch
 from tiebreak.flow.node import Node
 from tiebreak.flow.schema import Flow, Resources, Slurm
 
@@ -31,32 +32,39 @@ TAKEN: Final = {
 OLDEST: Final = 120
 """Seconds for which an ended job must be known where squeue alone tells of its end: three looks of 40 seconds."""
 
+LOGS: Final = "logs/slurm"
+"""Folder of what SLURM writes of each job, in the flow's folder."""
+
 RUN_ID: Final = "RUN_ID"
 """Stands in a planned request for the name that each run of Snakemake gives its jobs."""
 
 
-def options(flow: Flow, *, accounting: bool | None = None) -> list[str]:
-    """Arguments of snakemake that send the jobs to the cluster.
+def launch(flow: Flow, *, accounting: bool | None = None) -> Launch:
+    """How Snakemake sends the jobs to the cluster.
 
     Args:
-        flow: Its `slurm` counts.
+        flow: Its `slurm` counts, and the resources of its jobs.
         accounting: Whether SLURM keeps accounts; None asks it. Without them the state of jobs is asked of squeue, and
             jobs are submitted without an account.
 
     Raises:
         ResourceError: There is no SLURM here, or it forgets jobs too soon to be asked without accounting.
+        UsageError: A job asks for something that cannot be asked for.
     """
     if accounting is None:
         accounting = has_accounting()
-    slurm = flow.slurm
-    found = [
-        "--executor", "slurm", "--jobs", str(slurm.jobs), "--latency-wait", "60",
-        "--seconds-between-status-checks", str(slurm.check),
-        "--slurm-init-seconds-before-status-checks", str(slurm.check),
-        "--slurm-keep-successful-logs", "--slurm-logdir", "logs/slurm",
+    check, keeps = str(flow.slurm.check), accounting
+    arguments = [
+        "--executor", "slurm", "--jobs", str(flow.slurm.jobs), "--latency-wait", "60",
+        "--seconds-between-status-checks", check, "--slurm-init-seconds-before-status-checks", check,
+        "--slurm-keep-successful-logs", "--slurm-logdir", LOGS,
+        "--slurm-requeue" if flow.slurm.requeue else "--slurm-no-requeue",
+        *([] if keeps else ["--slurm-status-command", "squeue", "--slurm-no-account"]),
     ]  # fmt: skip
-    found.append("--slurm-requeue" if slurm.requeue else "--slurm-no-requeue")
-    return [*found, *([] if accounting else ["--slurm-status-command", "squeue", "--slurm-no-account"])]
+    return Launch(
+        tuple(arguments), lambda node: resources(node, flow, accounting=keeps), local=False, setup=setup(flow),
+        environment=environment(),
+    )  # fmt: skip
 
 
 def has_accounting() -> bool:
@@ -109,8 +117,13 @@ def setup(flow: Flow) -> str:
     return "".join(f"{shlex.join(line)} && " for line in flow.slurm.setup)
 
 
-def resources(node: Node, flow: Flow) -> dict[str, int | str]:
+def resources(node: Node, flow: Flow, *, accounting: bool = True) -> dict[str, int | str]:
     """What a job may use, in the words of Snakemake and of its plugin for SLURM.
+
+    Args:
+        node: The job.
+        flow: Whose job it is.
+        accounting: Whether SLURM keeps accounts; without, no account is named: the plugin would look it up and fail.
 
     Raises:
         UsageError: An option of sbatch is asked for twice, or cannot be passed on.
@@ -125,10 +138,10 @@ def resources(node: Node, flow: Flow) -> dict[str, int | str]:
         # One node: a training's processes talk by its links, and torchrun is told of no other.
         found |= {"gpu": asked.gpus, "nodes": 1}
         if asked.gpu is not None:
-            found["gpu_model"] = asked.gpu
+            found["gpu_model"] = _kind(asked.gpu)
     if asked.partition is not None:
         found["slurm_partition"] = asked.partition
-    if asked.account is not None:
+    if asked.account is not None and accounting:
         found["slurm_account"] = asked.account
     for name in ("qos", "constraint"):
         value = getattr(asked, name)
@@ -137,6 +150,15 @@ def resources(node: Node, flow: Flow) -> dict[str, int | str]:
     if extra := _extra(node, asked, flow.slurm):
         found["slurm_extra"] = extra
     return found
+
+
+def _kind(gpu: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.]+", gpu):
+        raise UsageError(
+            f"resources: gpu {gpu!r}", expected="letters, digits, _ and . (Snakemake's plugin passes on no others)",
+            mend="leave gpu out and ask by constraint",
+        )  # fmt: skip
+    return gpu
 
 
 def _extra(node: Node, asked: Resources, slurm: Slurm) -> str:
@@ -158,26 +180,24 @@ def _extra(node: Node, asked: Resources, slurm: Slurm) -> str:
     return shlex.join(words)
 
 
-def rule(node: Node) -> str:
-    """The name of a node's rule; SLURM shows it as the comment of the job: rule_NAME."""
-    return re.sub(r"\W", "_", node.name)
-
-
-def request(node: Node, flow: Flow, *, folder: str = ".", accounting: bool = True) -> str:
+def request(node: Node, flow: Flow, rule: str, *, folder: str = ".", accounting: bool = True) -> str:
     """The sbatch command of a job, less the wrapped call of Snakemake itself.
+
+    Where a flow names no partition, the plugin adds the cluster's own; where it names no account, that of the last job.
 
     Args:
         node: The job.
         flow: Whose job it is.
+        rule: The name of its rule (`snakefile.rules`).
         folder: Of the flow.
         accounting: Whether SLURM keeps accounts; without, no account is named.
     """
-    found = resources(node, flow)
+    found = resources(node, flow, accounting=accounting)
     gpus = found.get("gpu")
     words: list[str | None] = [
-        "sbatch --parsable", f"--job-name {RUN_ID}", f"--output logs/slurm/rule_{rule(node)}/%j.log", "--export=ALL",
-        f"--comment rule_{rule(node)}",
-        _word("-A", found.get("slurm_account") if accounting else None), _word("-p", found.get("slurm_partition")),
+        "sbatch --parsable", f"--job-name {RUN_ID}", f"--output {LOGS}/rule_{rule}/%j.log", "--export=ALL",
+        f"--comment rule_{rule}",
+        _word("-A", found.get("slurm_account")), _word("-p", found.get("slurm_partition")),
         _word("-t", found.get("runtime")), _word("-C", found.get("constraint")), _word("--qos", found.get("qos"), "="),
         _word("--mem", found.get("mem_mb")), _word("--nodes", found.get("nodes"), "="),
         "--requeue" if flow.slurm.requeue else "--no-requeue", None if gpus else "--ntasks=1",
