@@ -128,7 +128,7 @@ def plan(
         )
         for node in nodes
     ]
-    stages = {
+    stages: dict[str, Total] = {
         stage: Total.of([job for job in jobs if job.node.stage == stage])
         for stage in dict.fromkeys(job.node.stage for job in jobs)
     }
@@ -189,11 +189,11 @@ def _behind(nodes: Mapping[str, Node], hours: Mapping[str, float]) -> dict[str, 
 def _unknown(jobs: Sequence[Job]) -> list[str]:
     """Jobs whose time is not known, and why."""
     blind = [job for job in jobs if job.estimate.hours is None]
-    kinds = sorted({job.node.resources.gpu or "none named" for job in blind})
+    if not blind:
+        return []
+    named = ", ".join(sorted({job.node.resources.gpu or "none named" for job in blind}))
     known = ", ".join(gpu.name for gpu in kinds.GPUS)
-    return [f"{len(blind)} jobs on GPUs of a kind not known ({', '.join(kinds)}): no hours; known: {known}"] * bool(
-        blind
-    )
+    return [f"{len(blind)} jobs on GPUs of a kind that is not known ({named}): no hours for them; known: {known}"]
 
 
 def _too_large(jobs: Sequence[Job]) -> list[str]:
