@@ -88,9 +88,12 @@ def command(
     plan = labelling.plan(table.head(limit) if limit else table, team, output, runtime=runtime, shard=part)
     _tell(plan, in_sample=in_sample)
     if dry_run:
-        _dry_run(plan, as_json)
+        _dry_run(plan, in_sample=in_sample, as_json=as_json)
         return
-    _report(plan, *_label(plan, in_sample=in_sample), as_json)
+    outcome, seconds = _label(plan, in_sample=in_sample)
+    _report(plan, outcome, seconds, as_json)
+    if not outcome.whole:
+        console.note(f"next: tiebreak teach audit {plan.output} --votes {votes}")
 
 
 def _tell(plan: Plan, *, in_sample: bool) -> None:
@@ -118,7 +121,7 @@ def _label(plan: Plan, *, in_sample: bool) -> tuple[Outcome, float]:
     return outcome, meter.seconds
 
 
-def _dry_run(plan: Plan, as_json: bool) -> None:
+def _dry_run(plan: Plan, *, in_sample: bool, as_json: bool) -> None:
     from tiebreak.teach.labelling import run
 
     done = run.finished(plan)
@@ -127,7 +130,7 @@ def _dry_run(plan: Plan, as_json: bool) -> None:
     else:
         _table(plan, done)
     refused = plan.whole.counts["in_sample"]
-    if refused:
+    if refused and not in_sample:
         console.say(f"note: every teacher was trained on {refused:,} rows: refused without --in-sample")
     console.note(f"would write {plan.table.height:,} labels of teacher {plan.routes.team.name} to {plan.output}")
 
@@ -188,4 +191,3 @@ def _report(plan: Plan, outcome: Outcome, seconds: float, as_json: bool) -> None
         return
     taken = f", {outcome.reused:,} of them judged by an earlier run" if outcome.reused else ""
     console.note(f"wrote {rows:,} labels of teacher {name}{taken} to {outcome.output}")
-    console.note(f"next: tiebreak teach audit {outcome.output} --votes VOTES")

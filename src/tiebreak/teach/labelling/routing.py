@@ -79,8 +79,8 @@ def routes(table: pl.DataFrame, team: Team) -> Routes:
         )
     hashes = row_hashes.unordered(table)
     trained = np.stack([_trained(hashes, one.trained) for one in team.teachers], axis=1)
-    fresh = ~trained
-    lost = ~fresh.any(axis=1)
+    fresh: np.ndarray = ~trained
+    lost = np.asarray(~fresh.any(axis=1))
     labels = fresh | lost[:, None]
     silent = np.array([one.trained is None for one in team.teachers])
     unknown = (labels & silent).any(axis=1)
@@ -102,8 +102,8 @@ def surprises(table: pl.DataFrame, found: Routes) -> str:
     """
     given = table["fold"].fill_null(-1).to_numpy()
     folds = np.array([-2 if one.fold is None else one.fold for one in found.team.teachers])
-    expected = np.equal.outer(given, folds)
-    other = expected.any(axis=1) & (found.labels != expected).any(axis=1)
+    expected: np.ndarray = np.equal.outer(given, folds)
+    other: np.ndarray = expected.any(axis=1) & (found.labels != expected).any(axis=1)
     if not other.any():
         return ""
     row = int(other.argmax())
