@@ -68,6 +68,7 @@ def metrics(part: Part, fitted: Fitted) -> dict[str, Any]:
     return {
         **held_out,
         **({} if part.fold is None else {"fold": part.fold}),
+        **({"teachers": part.taught_by} if part.taught_by else {}),
         "rows": part.train.height,
         "steps": fitted.steps,
         "best_step": fitted.best_step,

@@ -16,7 +16,7 @@ from tiebreak.errors import GateError, StoppedError, UsageError
 from tiebreak.judges.base import tokenizer
 from tiebreak.judges.model import JudgeModel
 from tiebreak.render import Renderer
-from tiebreak.train.finetune import doctor, modelling, optimisers, processes, restoring, sharding, weighting
+from tiebreak.train.finetune import doctor, modelling, optimisers, processes, restoring, sharding, starting, weighting
 from tiebreak.train.finetune.checkpoints import Best, Checkpoints, State
 from tiebreak.train.finetune.collating import Steps, count_steps, order, render
 from tiebreak.train.finetune.folding import Part
@@ -131,6 +131,7 @@ class _Training:
         whole = self.place.type == "cuda" and not self.sharded
         model = modelling.build(self.recipe, device=self.place if whole else None)
         keep_trainable(model)
+        starting.load(model, self.recipe)
         if self.state is not None:
             model.load_trainable(self.state.weights)
         if self.recipe.batches.packing == "padded":
@@ -138,7 +139,10 @@ class _Training:
         return model
 
     def run(self) -> None:
-        examples = render(self.part.train, self.renderers, self.recipe.judge, twin=self.recipe.batches.twin)
+        examples = render(
+            self.part.train, self.renderers, self.recipe.judge, twin=self.recipe.batches.twin,
+            teachers=self.part.teachers,
+        )  # fmt: skip
         examples, notes = weighting.weighted(examples, self.recipe.weighting)
         count = count_steps(len(examples), self.recipe)
         lengths = examples.lengths.sum(axis=1) if self.recipe.batches.length_grouped else None

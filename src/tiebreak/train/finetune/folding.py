@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,12 +24,16 @@ class Part:
         train: Rows that are trained on.
         validation: Rows that are held out; None where nothing is.
         order: Of each held-out row of a fold, its place among all rows.
+        teachers: Probabilities of shape (training rows, teachers, 3): what each teacher says; None without teachers.
+        taught_by: What the bundle says of each teacher.
     """
 
     fold: int | None
     train: pl.DataFrame
     validation: pl.DataFrame | None
     order: np.ndarray | None = None
+    teachers: np.ndarray | None = None
+    taught_by: list[dict[str, Any]] = field(default_factory=list)
 
 
 def parts(recipe: Recipe, train: pl.DataFrame, validation: pl.DataFrame | None) -> tuple[list[Part], list[str]]:
@@ -60,6 +66,23 @@ def parts(recipe: Recipe, train: pl.DataFrame, validation: pl.DataFrame | None) 
         return [Part(None, train.filter(~pl.Series(held)), train.filter(pl.Series(held)))], notes
     validation = _unseen(labelled(validation, "validation", notes), train, notes)
     return [Part(None, train, validation)], notes
+
+
+def only(todo: Sequence[Part], fold: int) -> Part:
+    """The training of one fold.
+
+    Raises:
+        UsageError: There is no such fold.
+    """
+    found = [part for part in todo if part.fold == fold]
+    if not found:
+        folds = [str(part.fold) for part in todo if part.fold is not None]
+        raise UsageError(
+            f"there is no fold {fold}",
+            expected=f"one of {', '.join(folds)}" if folds else "a recipe with folds",
+            mend="" if folds else "folds=5",
+        )
+    return found[0]
 
 
 def labelled(table: pl.DataFrame, what: str, notes: list[str]) -> pl.DataFrame:
