@@ -122,6 +122,20 @@ def run(
         return _collect(where, flow, nodes, list(stands), follower)
 
 
+def check_files(nodes: Sequence[Node]) -> None:
+    """Look for all files of the user before any work is done.
+
+    Raises:
+        UsageError: Some are not there; all are named.
+    """
+    lost = [file for node in nodes for file in node.files if os.path.isabs(file) and not Path(file).is_file()]
+    if lost:
+        raise UsageError(
+            f"{', '.join(lost)}: no such file", expected="the votes and pairs that the flow names",
+            mend="--data VOTES, --pairs PAIRS, or data.votes=[FILE] data.pairs=[FILE]",
+        )  # fmt: skip
+
+
 class Follower:
     """Reads events as the jobs write them; those from before it began are skipped."""
 
