@@ -92,7 +92,8 @@ class LearningProgress:
         Args:
             step: As `collating.Steps` gives it.
         """
-        micro_batches, weights = step["micro_batches"], step["row_weights"]
+        # The loader of torch has made a tensor of the array.
+        micro_batches, weights = step["micro_batches"], np.asarray(step["row_weights"])
         with torch.no_grad():
             self._model.eval()
             now = [self._log_p(micro) for micro in micro_batches]
