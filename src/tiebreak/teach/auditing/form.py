@@ -18,9 +18,9 @@ ONE_HOT: Final = 0.05
 
 LENGTH: Final = 0.9
 """Rank correlation of P(A) - P(B) with the difference in length from which a label is almost nothing but length. A
-judge that reads the answers stays far below: two 7-9B judges of arena votes lie near .5."""
+judge of 75 counted features, which leans on length as much as people do, reaches .58 to .77 on six sets of votes."""
 
-LENGTH_WARNING: Final = 0.7
+LENGTH_WARNING: Final = 0.8
 
 LONGER: Final = 0.97
 """Share of rows in which the longer (or always the shorter) answer is preferred, with the same meaning: a rank
@@ -38,6 +38,7 @@ DISAGREEMENT: Final = 0.2
 LEAN: Final = 0.1
 
 _SAME: Final = 1e-6
+_ROWS: Final = 50
 _FUNCTION: Final = 1e-3
 """Mean squared difference between neighbours, as a share of the variance, below which one follows from the other."""
 
@@ -151,9 +152,11 @@ def tie_origin(met: Met, findings: Findings) -> str | None:
 
 def _is_function(values: np.ndarray, of: np.ndarray) -> bool:
     """Whether `values` hardly jump from one row to the next when rows are ordered by `of`."""
+    if len(np.unique(of)) < max(_ROWS, len(of) / 2):
+        return False
     ordered = values[np.lexsort((values, of))]
     spread = float(ordered.var())
-    return len(values) >= 50 and spread > 0 and float((np.diff(ordered) ** 2).mean()) / 2 / spread < _FUNCTION
+    return spread > 0 and float((np.diff(ordered) ** 2).mean()) / 2 / spread < _FUNCTION
 
 
 def orders(met: Met, findings: Findings) -> None:

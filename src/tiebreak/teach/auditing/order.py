@@ -50,10 +50,14 @@ class _Fit:
 
     def gain(self, order: np.ndarray, rows: slice = slice(None)) -> float:
         """How much better the labels `order` fit than the rows' own, in standard errors, over some of the rows."""
+        other = self.logs[order[rows]]
+        # Of labels that are turned round every other order is the better one: it must also fit by itself.
+        return min(self._errors(other - self.logs[rows], rows), self._errors(other, rows))
+
+    def _errors(self, logs: np.ndarray, rows: slice) -> float:
         mask = self.judged[rows]
-        difference = (self.votes[rows] * (self.logs[order[rows]] - self.logs[rows])).sum(axis=1)[mask]
         bootstrap = Bootstrap(self.groups[rows][mask], resamples=_RESAMPLES)
-        draws = bootstrap.sum(difference)
+        draws = bootstrap.sum((self.votes[rows] * logs).sum(axis=1)[mask])
         spread = float(draws[1:].std()) if len(draws) > 1 else 0.0
         return float(draws[0]) / spread if spread > 0 else 0.0
 
@@ -160,7 +164,9 @@ def _blank(fit: _Fit) -> str | None:
     """A part whose labels know nothing of its votes while the others do: other rows' labels, or hard rows."""
     edges = np.linspace(0, len(fit.logs), _BLANK_PARTS + 1).astype(int)
     skills = [fit.skill(slice(int(start), int(stop))) for start, stop in pairwise(edges)]
-    whole, _ = fit.skill(slice(None))
+    whole, spread = fit.skill(slice(None))
+    if whole < ERRORS * spread:
+        return None
     for (start, stop), (value, error) in zip(pairwise(edges), skills, strict=True):
         if int(fit.judged[start:stop].sum()) >= 2 * BLOCK and value + 3 * error < whole / 2:
             return (

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from tiebreak import calibrate, scoring
+from tiebreak.calibrate import alarm
 from tiebreak.comparisons import LABELS
 from tiebreak.errors import DataError
 from tiebreak.scoring import Estimate, row_log_loss
@@ -73,6 +74,8 @@ def check(judged: Judged, findings: Findings, *, seed: int, unknown_origin: bool
 
 def _calibrated(judged: Judged, findings: Findings, seed: int) -> Estimate | None:
     """What cross-validated symmetric calibration makes of the labels, against the prior; its alarms are faults."""
+    if np.ptp(judged.p, axis=0).max() < alarm.CONSTANT:
+        return None
     try:
         study = calibrate.study(
             judged.p, judged.targets, judged.groups, methods=["symmetric"], weights=judged.weights, seed=seed,
@@ -85,7 +88,8 @@ def _calibrated(judged: Judged, findings: Findings, seed: int) -> Estimate | Non
     result = study.results["symmetric"]
     findings.note(calibrated_log_loss=result.log_loss, calibrated_against_prior=result.against_prior)
     skill = "cross-validated log-loss is not better"
-    findings.faults += [fault for fault in result.faults if not fault.startswith(skill)]
+    found = [fault for fault in result.faults if fault not in findings.faults and not fault.startswith(skill)]
+    findings.faults += found
     return result.against_prior if not result.faults else None
 
 
