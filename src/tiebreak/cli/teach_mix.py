@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiebreak.cli import options
+from tiebreak.cli import console, options, tables
+from tiebreak.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tiebreak.teach.mixing import MixReport
 
 EPILOG = """
 Examples:
@@ -54,4 +60,50 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Add pairs that nobody voted on, with a teacher's probabilities, and count everything that is left out."""
-    raise NotImplementedError
+    tables.check_output(str(output), dry_run=dry_run, as_json=as_json)
+    from tiebreak.teach import mixing
+
+    teacher = _labels(labels)
+    others = [_labels(pattern) for pattern in agreement or []]
+    mixed, report = mixing.mix(
+        tables.read(str(votes), input_format, mapping),
+        tables.read(str(pool), input_format, mapping),
+        teacher,
+        agreement={str(table["teacher"][0]): table for table in others},
+        exclude={str(path): tables.read(str(path), input_format, mapping) for path in exclude or []},
+        weight=weight, margin=margin, max_rows=max_rows, near=near, seed=seed,
+    )  # fmt: skip
+    tables.write(mixed, str(output), dry_run=dry_run)
+    if as_json:
+        console.emit_json({"output": None if dry_run else str(output), **report.as_dict()})
+    else:
+        _print(report)
+    for note in report.notes:
+        console.note(f"note: {note}")
+
+
+def _labels(pattern: str) -> pl.DataFrame:
+    """One teacher's labels, which an audit must have let pass."""
+    from tiebreak import soft_labels
+    from tiebreak.teach import auditing
+
+    files = auditing.expand([pattern])
+    for file in files:
+        soft_labels.read_audit(file)
+    table = soft_labels.read(files)
+    if table["teacher"].n_unique() != 1:
+        raise DataError(f"{pattern}: labels of {table['teacher'].n_unique()} teachers", expected="one teacher's")
+    return table
+
+
+def _print(report: MixReport) -> None:
+    rows = [["rows of the pool", f"{report.pool:,}"]]
+    rows += [[f"  {reason}", f"-{count:,}"] for reason, count in report.dropped.items() if count]
+    rows += [
+        ["pseudo-labelled rows", f"{report.kept:,}"],
+        ["  their weight", f"{report.pseudo_weight:,.1f}"],
+        ["  mean P(A) / P(B) / P(tie)", " / ".join(f"{x:.3f}" for x in report.mean) or "-"],
+        ["votes", f"{report.votes:,}"],
+        ["  their weight", f"{report.vote_weight:,.1f}"],
+    ]
+    console.table("what became of the pool", ("", "rows"), rows)
