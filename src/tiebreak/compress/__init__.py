@@ -1,1 +1,1 @@
-"""A judge with fewer bits: GPTQ, AWQ, NF4 and int8, each with a report of what it cost."""
+"""A judge with fewer bits, and what that cost: GPTQ, AWQ, NF4 and int8, each with a parity report and a gate."""

@@ -175,14 +175,11 @@ def load(
     if meta:
         return _shapes_alone(settings, layer, dtype, attention), set()
     folder = checkpoint(resolve(base))
-    weight_files(Located(base, folder))
+    files = weight_files(Located(base, folder))
     options: dict[str, Any] = {"dtype": dtype or "auto", "attn_implementation": attention}
     if device is not None or quantize:
         options["device_map"] = {"": device or "cpu"}
-    if (quantised := getattr(settings, "quantization_config", None)) is not None:
-        _spare_head(quantised)
-    elif quantize:
-        options["quantization_config"] = _nf4(dtype)
+    options |= _few_bits(settings, files, dtype, quantize)
     model, fresh = _from_pretrained(folder, settings, options)
     return model, _complete_head(model, layer, folder, fresh)
 
@@ -214,15 +211,14 @@ def _shapes_alone(
 
 
 def _from_pretrained(folder: Path, settings: Any, options: dict[str, Any]) -> tuple[PreTrainedModel, set[str]]:
-    from transformers import AutoModelForSequenceClassification
-
     from tiebreak.judges.base.quiet import quiet
 
     try:
         with quiet(), ExitStack() as stack:
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                _without_adapter(folder, stack), config=settings, local_files_only=True, trust_remote_code=False,
-                use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **options,
+            family, place = _family(folder, settings, options, stack)
+            model, report = family.from_pretrained(
+                place, config=settings, local_files_only=True, use_safetensors=True, ignore_mismatched_sizes=True,
+                output_loading_info=True, **options,
             )  # fmt: skip
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
@@ -237,6 +233,17 @@ def _from_pretrained(folder: Path, settings: Any, options: dict[str, Any]) -> tu
             expected="a checkpoint of the architecture that its config.json names",
         )
     return model, fresh
+
+
+def _family(folder: Path, settings: Any, options: dict[str, Any], stack: ExitStack) -> tuple[Any, Path | None]:
+    """Whose `from_pretrained` to call, and with what folder: none where the tensors were read already."""
+    from transformers import AutoModelForSequenceClassification
+
+    if "state_dict" not in options:
+        options["trust_remote_code"] = False
+        return AutoModelForSequenceClassification, _without_adapter(folder, stack)
+    # The Auto classes insist on a folder; a model without memory tells which class they mean.
+    return type(_shapes_alone(settings, None, None, options["attn_implementation"])), None
 
 
 def _without_adapter(folder: Path, stack: ExitStack) -> Path:
@@ -263,10 +270,23 @@ def _nf4(dtype: torch.dtype | None) -> Any:
     )  # fmt: skip
 
 
-def _spare_head(quantised: Any) -> None:
-    """A checkpoint that comes in 4 bits was made as a language model and does not know of a head to be left alone."""
+def _few_bits(settings: Any, files: list[Path], dtype: torch.dtype | None, quantize: str | None) -> dict[str, Any]:
+    """What transformers must be told of weights in few bits: those of the checkpoint, or those that are asked for."""
+    quantised = getattr(settings, "quantization_config", None)
+    if quantised is None:
+        return {"quantization_config": _nf4(dtype)} if quantize else {}
+    from tiebreak.judges.base import compressed
+
+    if compressed.is_compressed(quantised):
+        del settings.quantization_config
+        stored = settings.dtype if settings.dtype is not None else compressed.WITHOUT_DTYPE
+        return {"state_dict": compressed.read(files, quantised, dtype or stored)}
     if isinstance(quantised, dict):
+        # A checkpoint that comes in 4 bits was made as a language model and does not know of a head to be left alone.
         quantised["llm_int8_skip_modules"] = [*(quantised.get("llm_int8_skip_modules") or []), *_HEADS]
+        if dtype is not None and "bnb_4bit_compute_dtype" in quantised:
+            quantised["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
+    return {}
 
 
 def _complete_head(

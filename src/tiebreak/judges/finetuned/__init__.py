@@ -1,6 +1,6 @@
 """What the judges with a network have in common: settings, loading on first use, bundles."""
 
 from tiebreak.judges.finetuned.judge import FinetunedJudge
-from tiebreak.judges.finetuned.settings import Settings
+from tiebreak.judges.finetuned.settings import Compression, Settings
 
-__all__ = ["FinetunedJudge", "Settings"]
+__all__ = ["Compression", "FinetunedJudge", "Settings"]

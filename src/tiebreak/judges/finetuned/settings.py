@@ -15,6 +15,24 @@ SINGLE: Final = "single"
 """The template of one answer."""
 
 
+class Compression(BaseModel):
+    """How the weights of a judge were given fewer bits (`tiebreak compress`).
+
+    Attributes:
+        method: gptq-8, gptq-4, awq-4, nf4 or int8.
+        bits: Of a weight of the backbone's linear layers.
+        group: Weights that share a scale, along the inputs; None: a scale an output.
+        activation_bits: Bits that the inputs of those layers are rounded to, a scale a token; 16 leaves them alone.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["gptq-8", "gptq-4", "awq-4", "nf4", "int8"]
+    bits: Literal[4, 8]
+    group: int | None
+    activation_bits: Literal[8, 16]
+
+
 class Settings(BaseModel):
     """Settings of every judge with a network.
 
@@ -30,6 +48,7 @@ class Settings(BaseModel):
             for it was trained against the error of those 4 bits.
         soft_capping: Whether Gemma 2 keeps the soft caps on its attention logits.
         recipe: The recipe it was trained with, resolved.
+        compression: How the weights in the bundle were compressed after training; None: they were not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +65,7 @@ class Settings(BaseModel):
     quantize: Literal["nf4"] | None = None
     soft_capping: bool = True
     recipe: dict[str, JsonValue] | None = None
+    compression: Compression | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -88,4 +108,7 @@ class Settings(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """As `judge.json` holds it."""
-        return self.model_dump(mode="json")
+        document = self.model_dump(mode="json")
+        if self.compression is None:  # older versions read the bundles of judges that were not compressed
+            del document["compression"]
+        return document
