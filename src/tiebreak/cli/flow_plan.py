@@ -59,7 +59,7 @@ def command(
     if executor == "slurm":
         console.emit("\nsbatch, job by job; what it runs is snakemake, and that: tiebreak flow step FOLDER JOB")
         for job in found.jobs:
-            console.emit(job.request)
+            console.emit(job.request or f"# not submitted: {job.node.name}")
     for note in found.notes:
         console.note(note)
 

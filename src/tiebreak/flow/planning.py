@@ -25,7 +25,7 @@ class Job:
     Attributes:
         node: What it is.
         estimate: What it takes.
-        request: The sbatch command that submits it.
+        request: The sbatch command that submits it; empty for one that runs where the flow was started.
     """
 
     node: Node

@@ -249,7 +249,9 @@ class Slurm(Part):
             quoted; the first is one of module, ml, source, export, conda, mamba, spack.
         requeue: Whether SLURM itself queues a preempted job again; false leaves that to `retries`.
         grace: Seconds before its time limit at which a job is sent SIGTERM, so that a training saves where it is.
-        check: Seconds between two looks at the state of the jobs.
+        check: Seconds between two looks at the state of the jobs; the plugin waits 10 s longer after each look in vain.
+        local: Kinds of stages that run where the flow was started and not as jobs: a job in a queue takes half a
+            minute at least, and data, audit, combine and ladder take seconds.
     """
 
     jobs: Count = 50
@@ -257,6 +259,7 @@ class Slurm(Part):
     requeue: bool = True
     grace: Count = 120
     check: Count = 40
+    local: list[Stage] = Field(default_factory=list)
 
 
 class Assume(Part):

@@ -129,6 +129,8 @@ def resources(node: Node, flow: Flow, *, accounting: bool = True) -> dict[str, i
         UsageError: An option of sbatch is asked for twice, or cannot be passed on.
     """
     asked = node.resources
+    if node.stage in flow.slurm.local:
+        return {"localrule": 1}
     found: dict[str, int | str] = {}
     if asked.memory is not None:
         found["mem_mb"] = math.ceil(asked.memory * 1024)
@@ -181,7 +183,7 @@ def _extra(node: Node, asked: Resources, slurm: Slurm) -> str:
 
 
 def request(node: Node, flow: Flow, rule: str, *, folder: str = ".", accounting: bool = True) -> str:
-    """The sbatch command of a job, less the wrapped call of Snakemake itself.
+    """The sbatch command of a job, less the wrapped call of Snakemake itself; empty for one that is not submitted.
 
     Where a flow names no partition, the plugin adds the cluster's own; where it names no account, that of the last job.
 
@@ -193,6 +195,8 @@ def request(node: Node, flow: Flow, rule: str, *, folder: str = ".", accounting:
         accounting: Whether SLURM keeps accounts; without, no account is named.
     """
     found = resources(node, flow, accounting=accounting)
+    if "localrule" in found:
+        return ""
     gpus = found.get("gpu")
     words: list[str | None] = [
         "sbatch --parsable", f"--job-name {RUN_ID}", f"--output {LOGS}/rule_{rule}/%j.log", "--export=ALL",
