@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from tiebreak import bundle, judges, row_hashes
 from tiebreak.calibration import Calibration
+from tiebreak.teach.labelling import run
 
 
 def teacher(directory: Path, trained: pl.DataFrame | None, *, heat: float = 1.0, **changes: Any) -> Path:
@@ -33,3 +37,12 @@ def fold_teachers(folder: Path, votes: pl.DataFrame, folds: int = 3) -> list[Pat
         )
         for fold in range(folds)
     ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded_once() -> Iterator[None]:
+    """Every judge of a module's tests is loaded once: what is tested is who is asked, not how it is read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judges, "load", cache(judges.load))
+        patch.setattr(run, "_let_go", lambda: None)
+        yield

@@ -21,13 +21,16 @@ from polars.testing import assert_frame_equal
 
 from conftest import SHARED
 from predict_faults import environment
-from teachers_made import fold_teachers, teacher
+from teachers_made import fold_teachers, loaded_once, teacher
 from tiebreak import comparisons, ingest, judges, predict, row_hashes, samples, soft_labels, storage, train
 from tiebreak.bundle import Manifest
+from tiebreak.cli import run as cli_run
 from tiebreak.errors import BundleError, DataError, StoppedError, UsageError
 from tiebreak.judges.features import FeaturesJudge
 from tiebreak.teach import labelling
 from tiebreak.teach.labelling import Shard, Teacher, Team, run
+
+__all__ = ["loaded_once"]
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -366,35 +369,39 @@ def test_no_rows_make_no_labels(folds: list[Path], tmp_path: Path) -> None:
 
 
 def test_the_command_line(cli: Cli, folds: list[Path], tmp_path: Path) -> None:
-    votes = folded()
-    votes.write_parquet(tmp_path / "votes.parquet")
+    folded().write_parquet(tmp_path / "votes.parquet")
     command = ("teach", "label", "votes.parquet", "-j", folds[0].parent, "-o", "labels.parquet")
-    looked = cli(*command, "--dry-run", "--json", cwd=tmp_path)
-    assert looked.returncode == 0, looked.stderr
-    document = json.loads(looked.stdout)
-    assert [(one["fold"], one["rows"], one["finished"]) for one in document["teachers"]] == [
-        (i, 20, 0) for i in range(3)
-    ]
-    assert (document["out_of_sample"], document["in_sample"], document["unknown"]) == (60, 0, 0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["votes.parquet"]
     done = cli(*command, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["judged"] == 60
+    document = json.loads(done.stdout)
+    assert [(one["fold"], one["rows"]) for one in document["teachers"]] == [(fold, 20) for fold in range(3)]
+    assert (document["out_of_sample"], document["in_sample"], document["unknown"]) == (60, 0, 0)
+    assert document["judged"] == 60
     assert "next: tiebreak teach audit labels.parquet --votes votes.parquet" in done.stderr
     bytes_before = (tmp_path / "labels.parquet").read_bytes()
     again = cli(*command, cwd=tmp_path)
     assert "nothing was done" in again.stderr
     assert (tmp_path / "labels.parquet").read_bytes() == bytes_before
-    alone = cli("teach", "label", "votes.parquet", "-j", folds[0], "-o", "alone.parquet", cwd=tmp_path)
-    assert alone.returncode == 3
-    assert "the teacher was trained on 40 of 60 rows" in alone.stderr
-    marked = cli(
-        "teach", "label", "votes.parquet", "-j", folds[0], "-o", "m.parquet", "--in-sample", "--shard", "2/3",
-        "--limit", 45, cwd=tmp_path,
-    )  # fmt: skip
-    assert marked.returncode == 0, marked.stderr
-    assert pl.read_parquet(tmp_path / "m.shard-2-of-3.parquet").height == 15
-    assert cli(*command, "--precision", "int8", cwd=tmp_path).returncode == 2
+
+
+def test_the_options_of_the_command_line(
+    folds: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folded().write_parquet("votes.parquet")
+    command = ["teach", "label", "votes.parquet", "-o", "m.parquet", "-j", str(folds[0])]
+    assert cli_run([*command, "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "60 rows: 20 out of sample, 40 in sample" in said.out
+    assert "every teacher was trained on 40 rows: refused without --in-sample" in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["votes.parquet"]
+    assert cli_run(command) == 3
+    assert "the teacher was trained on 40 of 60 rows" in capsys.readouterr().err
+    assert cli_run([*command, "--in-sample", "--shard", "2/3", "--limit", "45"]) == 0
+    assert "warning: 30 rows were trained on by every teacher; their labels are marked" in capsys.readouterr().err
+    assert pl.read_parquet("m.shard-2-of-3.parquet").height == 15
+    assert cli_run([*command, "--precision", "int8"]) == 2
+    assert cli_run([*command, "--shard", "4/3"]) == 2
 
 
 def test_real_votes_by_fold_teachers_trained_for_it(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 
 import finetune_rows
 from judges_made import classifier
+from teachers_made import loaded_once
 from tiebreak import bundle, comparisons, judges, row_hashes, samples
 from tiebreak.calibrate import document
 from tiebreak.calibration import Calibration
@@ -22,6 +23,8 @@ from tiebreak.teach import labelling
 from tiebreak.teach.labelling import Shard, Team, planning
 from tiebreak.train.finetune import bundling
 from tiebreak.train.finetune.folding import Part
+
+__all__ = ["loaded_once"]
 
 ROWS = 30
 
