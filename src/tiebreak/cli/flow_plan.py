@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiebreak.cli import console, options
+from tiebreak.cli import console, flow_run, options
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,15 +24,11 @@ Examples:
 
 
 def command(
-    recipe: Annotated[
-        str, typer.Argument(metavar="FLOW", help="A YAML file, or the name of a flow that ships (tiebreak flow ls).")
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes: student.loss=wsdm1 data.folds=3.")
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder that the flow would work in, for the requests.")
-    ] = Path("."),
+    flow: flow_run.FlowName,
+    overrides: flow_run.Overrides = None,
+    data: flow_run.Data = None,
+    pairs: flow_run.Pairs = None,
+    output: flow_run.Folder = None,
     executor: Annotated[
         str, typer.Option(help="slurm: with the sbatch request of each job; local: without.")
     ] = "slurm",
@@ -46,21 +41,22 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """What each job of a flow asks for and takes: rows, steps, tokens, arithmetic, GPU hours, money. Runs nothing."""
-    from tiebreak.flow import graph, planning, reading
+    from tiebreak.flow import graph, planning
 
     if executor not in {"slurm", "local"}:
         raise UsageError(f"--executor {executor}", expected="slurm or local")
-    flow = reading.read(recipe, overrides or [])
-    found = planning.plan(flow, graph.graph(flow), parallel=parallel, gpus=gpus, folder=str(output))
+    found = flow_run.read(flow, overrides, data, pairs)
+    folder = str(output or flow_run.folder(flow))
+    plan = planning.plan(found, graph.graph(found), parallel=parallel, gpus=gpus, folder=folder)
     if as_json:
-        console.emit_json({"flow": flow.model_dump(mode="json"), **found.as_dict()})
+        console.emit_json({"flow": found.model_dump(mode="json"), **plan.as_dict()})
         return
-    _show(flow.name, found)
+    _show(found.name, plan)
     if executor == "slurm":
-        console.emit("\nsbatch, job by job; what it runs is snakemake, and that: tiebreak flow step FOLDER JOB")
-        for job in found.jobs:
+        console.emit("\nwhat is submitted, job by job, without the call of snakemake that each wraps")
+        for job in plan.jobs:
             console.emit(job.request or f"# not submitted: {job.node.name}")
-    for note in found.notes:
+    for note in plan.notes:
         console.note(note)
 
 

@@ -131,31 +131,22 @@ def resources(node: Node, flow: Flow, *, accounting: bool = True) -> dict[str, i
     asked = node.resources
     if node.stage in flow.slurm.local:
         return {"localrule": 1}
-    found: dict[str, int | str] = {}
-    if asked.memory is not None:
-        found["mem_mb"] = math.ceil(asked.memory * 1024)
-    if asked.hours is not None:
-        found["runtime"] = math.ceil(asked.hours * 60)
-    if asked.gpus:
+    wanted: dict[str, int | str | None] = {
+        "mem_mb": None if asked.memory is None else math.ceil(asked.memory * 1024),
+        "runtime": None if asked.hours is None else math.ceil(asked.hours * 60),
+        "slurm_partition": asked.partition,
+        "slurm_account": asked.account if accounting else None,
+        "qos": asked.qos,
+        "constraint": asked.constraint,
+        "slurm_extra": _extra(node, asked, flow.slurm) or None,
         # One node: a training's processes talk by its links, and torchrun is told of no other.
-        found |= {"gpu": asked.gpus, "nodes": 1}
-        if asked.gpu is not None:
-            found["gpu_model"] = _kind(asked.gpu)
-    if asked.partition is not None:
-        found["slurm_partition"] = asked.partition
-    if asked.account is not None and accounting:
-        found["slurm_account"] = asked.account
-    for name in ("qos", "constraint"):
-        value = getattr(asked, name)
-        if value is not None:
-            found[name] = value
-    if extra := _extra(node, asked, flow.slurm):
-        found["slurm_extra"] = extra
-    return found
+        **({"gpu": asked.gpus, "nodes": 1, "gpu_model": _kind(asked.gpu)} if asked.gpus else {}),
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
-def _kind(gpu: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.]+", gpu):
+def _kind(gpu: str | None) -> str | None:
+    if gpu is not None and not re.fullmatch(r"[A-Za-z0-9_.]+", gpu):
         raise UsageError(
             f"resources: gpu {gpu!r}", expected="letters, digits, _ and . (Snakemake's plugin passes on no others)",
             mend="leave gpu out and ask by constraint",
