@@ -6,6 +6,7 @@ from typing import Any
 
 from tiebreak.bundle import TrainingSource
 from tiebreak.train.finetune.recipe import Recipe
+from tiebreak.train.finetune.terms import in_words
 
 
 def write(name: str, recipe: Recipe, training: list[TrainingSource], metrics: dict[str, Any]) -> str:
@@ -16,6 +17,7 @@ def write(name: str, recipe: Recipe, training: list[TrainingSource], metrics: di
         f"which of the two a person would prefer. It is `{recipe.base.name}`, {_way(recipe)}. {_symmetry(recipe)}",
         "```\ntiebreak predict votes.parquet --judge THIS_FOLDER -o predictions.parquet\n```",
         "## Trained on\n\n" + _data(training),
+        *_teachers(metrics),
         "## How\n\n" + _settings(recipe, metrics),
         "## How good it is\n\n" + _figures(metrics),
         *_findings(metrics),
@@ -45,12 +47,33 @@ def _data(training: list[TrainingSource]) -> str:
     return "\n".join(["| source | votes | fingerprint |", "|---|--:|---|", *rows])
 
 
+def _teachers(metrics: dict[str, Any]) -> list[str]:
+    """Who taught it beside the votes, and what is known against them."""
+    found = metrics.get("teachers", [])
+    if not found:
+        return []
+    header = ["| teacher | labels | in its own training data | audit |", "|---|--:|--:|---|"]
+    rows = [f"| {one['name']} | {one['rows']:,} | {_known(one)} | {_audit(one['audit'])} |" for one in found]
+    return ["## Taught by\n\n" + "\n".join([*header, *rows])]
+
+
+def _known(teacher: dict[str, Any]) -> str:
+    unknown = f", unknown of {teacher['in_sample_unknown']:.0%}" if teacher["in_sample_unknown"] else ""
+    return f"{teacher['in_sample']:.0%}{unknown}"
+
+
+def _audit(audit: dict[str, Any]) -> str:
+    return "passed" if audit["passed"] else f"**refused, and overruled**: {'; '.join(audit['faults'])}"
+
+
 def _settings(recipe: Recipe, metrics: dict[str, Any]) -> str:
     chosen = recipe.optimiser
     twin = ", each with its swapped twin" if recipe.batches.twin and recipe.judge == "classifier" else ""
     lines = [
         f"- {metrics['steps']:,} steps of {recipe.batches.rows} votes{twin}; the bundle holds step "
         f"{metrics['best_step']:,}",
+        f"- loss: {in_words(recipe.loss, len(metrics.get('teachers', [])))}",
+        *([f"- begun with the weights of `{recipe.start.bundle}`"] if recipe.start.bundle else []),
         f"- {chosen.name}, rate {chosen.lr:g}, head {recipe.head_lr:g}, {chosen.schedule} schedule, seed {recipe.seed}",
         f"- template {', '.join(template.name for template in recipe.templates)}, at most "
         f"{recipe.templates[0].max_length:,} tokens, truncation {recipe.templates[0].truncation}",

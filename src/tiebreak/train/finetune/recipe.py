@@ -98,20 +98,24 @@ class Loss(Part):
     - kl: T^2 KL(t_k || s), both at temperature T, a term a teacher (Hinton et al. 2015, arXiv 1503.02531).
     - cosine: 1 - cos(t_k, s), a term a teacher (BlackPearl, first place of LMSYS 2024).
 
-    The sum is divided by the sum of all weights. Weights that are null are those of the preset.
+    The sum is divided by the sum of the weights of the terms in the row, each teacher's counted. Weights that are null
+    are those of the preset.
 
     Attributes:
-        preset: cross_entropy; blackpearl: (CE + sum KL + sum cos) / (1 + 2 n), T = 1; wsdm1: (0.5 CE + KL + cos) / 2.5;
-            hinton: a T^2 KL + (1 - a) CE; conflict: blackpearl, but a teacher is ignored in a row where it gives the
-            vote less than `conflict`.
+        preset: cross_entropy; blackpearl: (CE + sum KL + sum cos) / (1 + 2 n), T = 1; wsdm1: (0.5 CE + KL + cos) / 2.5
+            with one teacher, (0.5 CE + sum KL + sum cos) / (0.5 + 2 n) with n; hinton: a T^2 KL + (1 - a) CE, where n
+            teachers share a evenly, T = 2; conflict: blackpearl, but a teacher is ignored in a row where it gives the
+            vote less than 0.3.
         cross_entropy: Weight of the cross-entropy.
         kl: Weight of each teacher's KL term.
         cosine: Weight of each teacher's cosine term.
-        temperature: T.
+        temperature: T of the KL; null: 1, with the preset hinton 2.
         alpha: a of the preset hinton.
-        conflict: A teacher whose probability of the vote is below this is ignored in that row; null: never.
+        conflict: A teacher whose probability of the vote (of a soft vote y: sum of y t_k) is below this is ignored in
+            that row, its terms and their weights; null: never, with the preset conflict 0.3.
         smoothing: Mass moved from the label to the uniform distribution.
-        focal: Exponent g of the factor (1 - p_y)^g on the cross-entropy (Lin et al. 2017, arXiv 1708.02002); 0 is off.
+        focal: Exponent g of the factor (1 - p_y)^g on the cross-entropy (Lin et al. 2017, arXiv 1708.02002), with
+            p_y = sum of y s; 0 is off.
     """
 
     preset: Literal["cross_entropy", "blackpearl", "wsdm1", "hinton", "conflict"] = "cross_entropy"
@@ -216,7 +220,8 @@ class Recipe(Part):
         freeze: Blocks from the bottom that are not trained in full fine-tuning; embeddings with them.
         start: Whose trained weights the training begins with.
         weighting: How much each row counts.
-        self_distil: Train in folds first, and then once more with their out-of-fold predictions as the teacher's.
+        self_distil: Train in folds first (`folds`, or 3), on the votes alone, and then once more with their out-of-fold
+            predictions as a teacher's; where the loss hears no teacher, with the preset blackpearl.
         folds: 0 trains once; k trains k times and writes out-of-fold predictions.
         epochs: Passes over the rows.
         max_steps: Optimiser steps at most; null for all of the epochs.

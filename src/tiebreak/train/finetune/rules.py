@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tiebreak.train.finetune.document import Path
-from tiebreak.train.finetune.recipe import Recipe
+from tiebreak.train.finetune.recipe import Loss, Recipe
 from tiebreak.train.finetune.shapes import ABSOLUTE
+from tiebreak.train.finetune.terms import terms
 
 _EIGHT_BIT: Final = {"adamw_8bit", "paged_adamw_8bit"}
 
@@ -138,4 +139,48 @@ def _steps(recipe: Recipe, model: dict[str, Any]) -> Iterator[Broken]:
                      "fewer steps of warm-up than steps, or a share", "optimiser.warmup=0.1")  # fmt: skip
 
 
-RULES: Final[tuple[Rule, ...]] = (_adapters, _blocks, _templates, _arithmetic, _held_out, _steps)
+def distillation(recipe: Recipe, model: dict[str, Any]) -> Iterator[Broken]:
+    """Teachers that nothing hears, a beginning that is none.
+
+    That a loss hears teachers that are not there is no fault of a recipe: they may come with the command.
+    """
+    hears = terms(recipe.loss, max(1, len(recipe.data.teachers))).taught
+    if recipe.data.teachers and recipe.self_distil:
+        yield Broken((("self_distil",), ("data", "teachers")), "self_distil beside the labels of teachers",
+                     "one of them: with self_distil the recipe's own folds are the teacher",
+                     "self_distil=false, or no teachers")  # fmt: skip
+    elif recipe.data.teachers and not hears and recipe.weighting.kind not in ("teacher_agreement", "margin"):
+        yield Broken((("data", "teachers"), ("loss", "preset"), ("loss",)),
+                     f"{len(recipe.data.teachers)} teachers with loss.preset {recipe.loss.preset}, which hears none",
+                     "a loss with terms for them", "loss.preset=blackpearl (or wsdm1, hinton, conflict)")  # fmt: skip
+    if recipe.start.bundle is None and not recipe.start.head:
+        yield Broken((("start", "head"), ("start",)), "start.head false without start.bundle",
+                     "the judge whose adapter is taken", "start.bundle=JUDGE, or leave it out")  # fmt: skip
+
+
+def _loss(recipe: Recipe, model: dict[str, Any]) -> Iterator[Broken]:
+    """Keys of the loss that would say nothing."""
+    settings, chosen = recipe.loss, terms(recipe.loss, 1)
+    if settings.alpha != Loss().alpha and settings.preset != "hinton":
+        yield Broken((("loss", "alpha"), ("loss",)), f"loss.alpha {settings.alpha:g} with preset {settings.preset}",
+                     "it with the preset hinton: a T^2 KL + (1 - a) CE", "loss.preset=hinton, or loss.kl")  # fmt: skip
+    for name in ("cross_entropy", "kl"):
+        if settings.preset == "hinton" and getattr(settings, name) is not None:
+            yield Broken((("loss", name), ("loss", "preset")), f"loss.{name} beside loss.preset hinton",
+                         "loss.alpha, which is the share of the teachers", "loss.alpha=0.7")  # fmt: skip
+    if settings.temperature is not None and not chosen.kl:
+        yield Broken((("loss", "temperature"), ("loss",)), f"loss.temperature {settings.temperature:g} without KL",
+                     "a preset with one, or loss.kl", "loss.preset=hinton")  # fmt: skip
+    if settings.conflict is not None and not chosen.taught:
+        yield Broken((("loss", "conflict"), ("loss",)), f"loss.conflict {settings.conflict:g} without teachers' terms",
+                     "a loss that hears them", "loss.preset=conflict")  # fmt: skip
+    if not chosen.cross_entropy and not chosen.taught:
+        yield Broken((("loss", "cross_entropy"), ("loss",)), "a loss whose every term weighs 0",
+                     "at least one that does not", "loss.cross_entropy=1")  # fmt: skip
+    if not chosen.cross_entropy and (settings.smoothing or settings.focal):
+        yield Broken((("loss", "smoothing" if settings.smoothing else "focal"), ("loss",)),
+                     "smoothing or focal without the cross-entropy that they change", "loss.cross_entropy above 0",
+                     "loss.cross_entropy=1")  # fmt: skip
+
+
+RULES: Final[tuple[Rule, ...]] = (_adapters, _blocks, _templates, _arithmetic, _held_out, _steps, distillation, _loss)

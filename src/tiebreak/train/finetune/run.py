@@ -106,7 +106,8 @@ class _Run:
         todo = todo if fold is None else [folding.only(todo, fold)]
         own = {} if fold is None else {"fold": str(fold)}
         identity = {**working.identity(recipe, todo), **own, **starting.identity(recipe)}
-        notes += [*processes.idle(), *starting.notes(recipe)]
+        held_out = [part.validation for part in todo]
+        notes += [*processes.idle(), *starting.notes(recipe), *starting.seen(recipe, held_out)]
         places = working.places(todo, output, alone=fold is not None or not recipe.folds)
         run = cls(recipe, places, identity, notes, output)
         return run.taught_by(recipe.data.teachers)

@@ -101,10 +101,20 @@ def _table(outcome: Outcome, student: str) -> pl.DataFrame:
             teacher=pl.lit(student),
             revision=pl.col("fold").replace_strict(revisions, return_dtype=pl.String),
             rendering=pl.col("fold").replace_strict(renderings, return_dtype=pl.String),
-            in_sample=pl.lit(value=False),
+            in_sample=_in_sample(outcome),
         ),
         where="self_distil: the votes",
     )
+
+
+def _in_sample(outcome: Outcome) -> pl.Series:
+    """A fold has not seen the rows that it holds out, but the judge that it began with (`start`) may have."""
+    assert outcome.oof is not None  # noqa: S101
+    assert outcome.held_out is not None  # noqa: S101
+    seen = {fold: row_hashes.read_trained(place) for fold, place in enumerate(outcome.bundles)}
+    rows = zip(row_hashes.unordered(outcome.held_out), outcome.oof["fold"], strict=True)
+    found = [None if (known := seen[fold]) is None else row in known for row, fold in rows]
+    return pl.Series("in_sample", found, dtype=pl.Boolean)
 
 
 def _audit(outcome: Outcome, labels: Path, student: str) -> Audit:

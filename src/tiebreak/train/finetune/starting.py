@@ -7,12 +7,14 @@ begins with.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import torch
 
-from tiebreak import bundle, judges, storage
+from tiebreak import bundle, judges, row_hashes, storage
 from tiebreak.errors import DataError, UsageError
 from tiebreak.judges import Judge
 from tiebreak.judges.base import Base, Located, heads
@@ -63,6 +65,20 @@ def notes(recipe: Recipe) -> list[str]:
         if theirs != ours:
             said.append(f"{manifest.name} had {name} {theirs}, this recipe has {ours}")
     return said
+
+
+def seen(recipe: Recipe, held_out: Sequence[pl.DataFrame | None]) -> list[str]:
+    """A warning where rows that are held out were trained on by the judge that is begun with."""
+    before = row_hashes.read_trained(Path(recipe.start.bundle)) if recipe.start.bundle else None
+    if not before:
+        return []
+    count = sum(row_hashes.unordered(table).is_in(list(before)).sum() for table in held_out if table is not None)
+    if not count:
+        return []
+    return [
+        f"start.bundle {recipe.start.bundle} was itself trained on {count:,} of the rows that are held out here: their "
+        "figures are too good, and the best step is chosen by them"
+    ]
 
 
 def load(model: JudgeModel, recipe: Recipe) -> None:

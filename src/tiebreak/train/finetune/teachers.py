@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -14,11 +14,14 @@ import polars as pl
 from tiebreak import comparisons, row_hashes, soft_labels
 from tiebreak.errors import DataError, UsageError
 from tiebreak.soft_labels import Audit
+from tiebreak.train.finetune import rules
 from tiebreak.train.finetune.folding import Part
 from tiebreak.train.finetune.recipe import Recipe
 from tiebreak.train.finetune.terms import terms
-from tiebreak.train.finetune.weighting import TAUGHT
 from tiebreak.train.finetune.working import Place
+
+OWN: Final = "blackpearl"
+"""Preset of the loss with which `self_distil` hears its teacher, where the recipe's hears none."""
 
 
 @dataclass(frozen=True)
@@ -106,40 +109,24 @@ def settled(recipe: Recipe, named: Sequence[str] = (), fold: int | None = None) 
     """
     if named:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"teachers": list(named)})})
-    if recipe.self_distil:
-        return _its_own(recipe, fold)
-    hears = terms(recipe.loss, len(recipe.data.teachers)).taught
-    if hears and not recipe.data.teachers:
-        raise UsageError(
-            f"loss.preset {recipe.loss.preset} has terms for teachers, and there are none",
-            expected="soft labels of a teacher",
-            mend="--teacher LABELS for each, self_distil=true, or loss.preset=cross_entropy",
-        )
-    if recipe.data.teachers and not hears and recipe.weighting.kind not in TAUGHT:
-        raise UsageError(
-            f"loss.preset {recipe.loss.preset} hears no teacher, and there are {len(recipe.data.teachers)}",
-            expected="a loss with terms for them",
-            mend="loss.preset=blackpearl (or wsdm1, hinton, conflict), or loss.kl=1",
-        )
-    return recipe
-
-
-def _its_own(recipe: Recipe, fold: int | None) -> Recipe:
-    if recipe.data.teachers:
-        raise UsageError(
-            "self_distil beside the labels of teachers",
-            expected="one of them",
-            mend="self_distil=false, or no --teacher",
-        )
+    for broken in rules.distillation(recipe, {}):
+        raise UsageError(broken.wrong, expected=broken.expected, mend=broken.mend)
+    hears = terms(recipe.loss, max(1, len(recipe.data.teachers))).taught
+    if not recipe.self_distil:
+        if hears and not recipe.data.teachers:
+            raise UsageError(
+                f"loss.preset {recipe.loss.preset} has terms for teachers, and there are none",
+                expected="soft labels of a teacher",
+                mend="--teacher LABELS for each, self_distil=true, or loss.preset=cross_entropy",
+            )
+        return recipe
     if fold is not None:
         raise UsageError(
             f"self_distil with fold {fold} alone: its teacher is all the folds",
             expected="the whole run, or the teacher's folds as jobs of their own",
             mend="train the folds without self_distil, label with them (tiebreak teach label), then --teacher LABELS",
         )
-    if terms(recipe.loss, 1).taught:
-        return recipe
-    return recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"preset": "blackpearl"})})
+    return recipe if hears else recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"preset": OWN})})
 
 
 def beside(place: Place, teachers: Sequence[Teacher]) -> Place:
