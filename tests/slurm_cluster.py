@@ -129,7 +129,7 @@ def _configure(node: Cluster, kill_wait: int) -> None:
         "SlurmdPort": daemon,
         "SlurmUser": "root",
         "AuthType": "auth/munge",
-        "AuthInfo": f"socket={folder / 'munge.socket'}",
+        "AuthInfo": f"socket={folder / 'munge.socket'},cred_expire=5",  # a requeued job waits so long
         "CredType": "cred/munge",
         "StateSaveLocation": folder / "state",
         "SlurmdSpoolDir": folder / "spool",
@@ -163,8 +163,9 @@ def _start(node: Cluster, begun: list[subprocess.Popen[bytes]]) -> None:
         program = shutil.which(name, path=SEARCH) or name
         with (folder / f"{name}.out").open("wb") as log:
             begun.append(
-                subprocess.Popen([program, *arguments], env=environment, stdout=log, stderr=log, cwd=folder,
-                                 start_new_session=True)  # fmt: skip
+                subprocess.Popen(
+                    [program, *arguments], env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True
+                )  # fmt: skip
             )
 
     munge = [f"--{name}={folder / file}" for name, file in _MUNGE.items()]

@@ -46,7 +46,7 @@ def command(
     if executor not in {"slurm", "local"}:
         raise UsageError(f"--executor {executor}", expected="slurm or local")
     found = flow_run.read(flow, overrides, data, pairs)
-    folder = str(output or flow_run.folder(flow))
+    folder = str((output or flow_run.folder(flow)).absolute())
     plan = planning.plan(found, graph.graph(found), parallel=parallel, gpus=gpus, folder=folder)
     if as_json:
         console.emit_json({"flow": found.model_dump(mode="json"), **plan.as_dict()})

@@ -182,7 +182,7 @@ def request(node: Node, flow: Flow, rule: str, *, folder: str = ".", accounting:
         node: The job.
         flow: Whose job it is.
         rule: The name of its rule (`snakefile.rules`).
-        folder: Of the flow.
+        folder: Of the flow, as a whole path.
         accounting: Whether SLURM keeps accounts; without, no account is named.
     """
     found = resources(node, flow, accounting=accounting)
@@ -190,7 +190,7 @@ def request(node: Node, flow: Flow, rule: str, *, folder: str = ".", accounting:
         return ""
     gpus = found.get("gpu")
     words: list[str | None] = [
-        "sbatch --parsable", f"--job-name {RUN_ID}", f"--output {LOGS}/rule_{rule}/%j.log", "--export=ALL",
+        "sbatch --parsable", f"--job-name {RUN_ID}", _word("--output", f"{folder}/{LOGS}/rule_{rule}/%j.log"), "--export=ALL",
         f"--comment rule_{rule}",
         _word("-A", found.get("slurm_account")), _word("-p", found.get("slurm_partition")),
         _word("-t", found.get("runtime")), _word("-C", found.get("constraint")), _word("--qos", found.get("qos"), "="),
