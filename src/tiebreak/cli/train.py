@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tiebreak.train.finetune.plan import Plan
     from tiebreak.train.finetune.recipe import Recipe
     from tiebreak.train.finetune.run import Outcome
+    from tiebreak.train.finetune.teachers import Coverage
 
 RECIPE = "RECIPE"
 """Name of the command behind every first word that is no command of the group."""
@@ -31,6 +32,12 @@ Examples:
     tiebreak train smollm2-135m-lora batches.rows=8 optimiser.lr=1e-4 --data train.csv -o judge
 
     tiebreak train mine.yaml --data train.csv --validation held-out.csv -o judge
+
+    tiebreak train mine.yaml loss.preset=blackpearl --data train.csv --teacher labels.parquet -o student
+
+    tiebreak train mine.yaml self_distil=true --data train.csv -o student
+
+    tiebreak train mine.yaml folds=5 start.bundle=pretrained --data train.csv --fold 0 -o fold-0
 
     torchrun --nproc-per-node 8 -m tiebreak train llama3-8b-full-human-pref --data train.csv -o judge
 """
@@ -67,6 +74,18 @@ def command(
         list[Path] | None,
         typer.Option(help="Votes held out, repeatable. [default: data.validation, else a share of the groups]"),
     ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABELS",
+            help="Audited soft labels of a teacher (tiebreak teach label), repeatable; the shards of one teacher as a "
+            "quoted pattern. [default: data.teachers]",
+        ),
+    ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="K", help="Train only fold K of the recipe's folds: OUTPUT is then its bundle."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Directory to write the bundle to; OUTPUT.run holds the work.")
     ] = None,
@@ -92,21 +111,22 @@ def command(
 
     # bitsandbytes regrets on a CPU that it has no kernel from the hub.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    found = _named(read.read(recipe, overrides or []), data, validation)
+    found = _named(read.read(recipe, overrides or []), data, validation, teacher)
     reading = (input_format, options.parse_map(mapping))
     if int(os.environ.get("RANK", "0")):
         console.be_quiet(quiet=True)
     if dry_run:
-        _dry_run(found, reading, processes or int(os.environ.get("WORLD_SIZE", "1")), rate, as_json)
+        many = processes or int(os.environ.get("WORLD_SIZE", "1"))
+        _dry_run(found, reading, processes=many, rate=rate, fold=fold, as_json=as_json)
         return
     if output is None:
         raise UsageError("no place for the judge was named", expected="-o DIRECTORY, or --dry-run")
     if not found.data.train:
         raise UsageError(f"recipe {recipe} names no votes", expected="--data FILE, or data.train in the recipe")
-    _train(found, reading, output, anew=anew, as_json=as_json)
+    _train(found, reading, output, fold=fold, anew=anew, as_json=as_json)
 
 
-def _named(recipe: Recipe, data: list[Path] | None, validation: list[Path] | None) -> Recipe:
+def _named(recipe: Recipe, data: list[Path] | None, validation: list[Path] | None, teacher: list[str] | None) -> Recipe:
     """The recipe with the files of the command line; all its rules are held once more."""
     from tiebreak.train.finetune import read
 
@@ -117,7 +137,8 @@ def _named(recipe: Recipe, data: list[Path] | None, validation: list[Path] | Non
             f"--validation with folds {recipe.folds}", expected="one of them: each fold is held out in its turn",
             mend="folds=0",
         )  # fmt: skip
-    changed = recipe.data.model_copy(update={**named, "validation": held})
+    taught = teacher or recipe.data.teachers
+    changed = recipe.data.model_copy(update={**named, "validation": held, "teachers": taught})
     return read.checked(recipe.model_copy(update={"data": changed}))
 
 
@@ -146,14 +167,16 @@ def _votes(recipe: Recipe, reading: tuple[str, dict[str, str]]) -> tuple[pl.Data
     return train, votes.slice(count) if recipe.data.validation else None
 
 
-def _train(recipe: Recipe, reading: tuple[str, dict[str, str]], output: Path, *, anew: bool, as_json: bool) -> None:
+def _train(
+    recipe: Recipe, reading: tuple[str, dict[str, str]], output: Path, *, fold: int | None, anew: bool, as_json: bool
+) -> None:
     from tiebreak import storage
     from tiebreak.cli.training import Display
     from tiebreak.train.finetune import read, run
 
     train, validation = _votes(recipe, reading)
     with Display() as display:
-        outcome = run.finetune(recipe, train, validation, output, resume=not anew, report=display)
+        outcome = run.finetune(recipe, train, validation, output, fold=fold, resume=not anew, report=display)
     if int(os.environ.get("RANK", "0")):
         return
     kept = output.with_name(f"{output.name}.yaml")
@@ -185,12 +208,13 @@ def _report(outcome: Outcome, kept: Path, as_json: bool) -> None:
 
 
 def _dry_run(
-    recipe: Recipe, reading: tuple[str, dict[str, str]], processes: int, rate: float | None, as_json: bool
-) -> None:
+    recipe: Recipe, reading: tuple[str, dict[str, str]], *, processes: int, rate: float | None, fold: int | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     from tiebreak.train.finetune.plan import plan
 
     train, validation = _votes(recipe, reading) if recipe.data.train else (None, None)
-    found = plan(recipe, train, validation, processes=processes, rate=rate)
+    found = plan(recipe, train, validation, processes=processes, rate=rate, fold=fold)
     if as_json:
         console.emit_json({"recipe": recipe.model_dump(mode="json"), "processes": processes, **found.as_dict()})
         return
@@ -203,6 +227,8 @@ def _show(recipe: Recipe, plan: Plan, processes: int) -> None:
     rows = [
         ["parameters", f"{parameters.total:,}"],
         ["trainable parameters", f"{parameters.trainable:,} ({share:.2%}), {parameters.head:,} of them in the head"],
+        ["loss", plan.loss],
+        *(_reach(one) for one in plan.teachers),
         ["trainings", f"{work.trainings} x {recipe.epochs:g} epochs"],
     ]
     if work.steps is not None and work.train_rows is not None:
@@ -230,6 +256,16 @@ def _show(recipe: Recipe, plan: Plan, processes: int) -> None:
         console.emit(f"\n--- {kind}\n{text}")
     for note in plan.notes:
         console.note(note)
+
+
+def _reach(teacher: Coverage) -> list[str]:
+    """A line of the plan about a teacher's labels."""
+    share = teacher.labelled / max(teacher.rows, 1)
+    said = [f"labels for {teacher.labelled:,} of {teacher.rows:,} votes ({share:.1%})"]
+    said += [f"{teacher.altered:,} of other texts"] if teacher.altered else []
+    said += [f"{teacher.in_sample:,} in-sample"] if teacher.in_sample else ["none in-sample"]
+    said += ["its audit is overruled"] if teacher.forced else []
+    return [f"teacher {teacher.teacher}", ", ".join(said)]
 
 
 def _time(seconds: float) -> str:

@@ -18,10 +18,12 @@ from tiebreak import samples
 from tiebreak.judges.base import tokenizer
 from tiebreak.judges.model import JudgeModel
 from tiebreak.render import Renderer
-from tiebreak.train.finetune import folding, memory, modelling, preview, shapes
+from tiebreak.train.finetune import folding, memory, modelling, preview, self_distilling, shapes, starting, teachers
 from tiebreak.train.finetune.collating import count_steps, render
 from tiebreak.train.finetune.memory import Memory
 from tiebreak.train.finetune.recipe import Recipe
+from tiebreak.train.finetune.teachers import Coverage, Teacher
+from tiebreak.train.finetune.terms import in_words, terms
 
 SAMPLE: Final = 1000
 """Rows that are rendered to learn how long they are."""
@@ -86,6 +88,8 @@ class Plan:
         petaflops: Of all steps (10^15 floating-point operations); None without votes.
         seconds: At the given rate; None without votes or without a rate.
         first_row: The first vote as it is read: one text, or two with a siamese judge.
+        loss: What is minimised, as a line of text.
+        teachers: How far the labels of each teacher reach; empty without teachers or without votes.
         tokenized: Whether the model's own tokenizer made `first_row`; otherwise it is the template's bare text.
         notes: What a person should know, in plain words.
     """
@@ -98,6 +102,8 @@ class Plan:
     first_row: list[str]
     tokenized: bool
     notes: list[str]
+    loss: str
+    teachers: list[Coverage]
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values, for JSON."""
@@ -114,6 +120,7 @@ def plan(
     *,
     processes: int = 1,
     rate: float | None = None,
+    fold: int | None = None,
 ) -> Plan:
     """Work out what a run will take.
 
@@ -123,14 +130,16 @@ def plan(
         validation: Comparisons held out.
         processes: Over how many it would be spread.
         rate: Tokens a second, over all processes, where it is known from a run before.
+        fold: The one fold that would be trained; None for all.
 
     Raises:
         UsageError: The recipe does not fit its model.
         DataError: The votes cannot be used.
     """
-    notes: list[str] = []
+    notes: list[str] = starting.notes(recipe)
+    recipe, taught = _taught(recipe, fold, notes)
     renderers = _renderers(recipe, notes)
-    work = _work(recipe, train, validation, renderers, notes)
+    work = _work(recipe, train, validation, fold, renderers, notes)
     model = modelling.build(recipe, meta=True)
     parameters = count(model)
     flops = None if work.tokens is None else _flops_per_token(model, recipe) * work.tokens / 1e15
@@ -141,7 +150,22 @@ def plan(
     else:
         text = preview.untokenised(recipe.templates[0], recipe, row)
     seconds = None if rate is None or work.tokens is None else work.tokens / rate
-    return Plan(parameters, work, sizes, flops, seconds, text, bool(renderers), notes)
+    loss = in_words(recipe.loss, 1 if recipe.self_distil else len(taught))
+    reach = [] if train is None else [teachers.coverage(one, folding.labelled(train, "training", [])) for one in taught]
+    return Plan(parameters, work, sizes, flops, seconds, text, bool(renderers), notes, loss, reach)
+
+
+def _taught(recipe: Recipe, fold: int | None, notes: list[str]) -> tuple[Recipe, list[Teacher]]:
+    """The recipe as it would run, and its teachers; a loss that still waits for its teachers is a note here."""
+    known = teachers.read(recipe.data.teachers)
+    if not recipe.self_distil and not known and terms(recipe.loss, 1).taught:
+        notes.append(f"the preset {recipe.loss.preset} hears teachers, and none are named yet: --teacher LABELS")
+        return recipe, []
+    settled = teachers.settled(recipe, fold=fold)
+    if settled.self_distil:
+        count = settled.folds or self_distilling.FOLDS
+        notes.append(f"self_distil: before that, {count} folds on the votes alone, which are not counted here")
+    return settled, known
 
 
 def count(model: JudgeModel) -> Parameters:
@@ -164,8 +188,8 @@ def _renderers(recipe: Recipe, notes: list[str]) -> list[Renderer]:
 
 
 def _work(
-    recipe: Recipe, train: pl.DataFrame | None, validation: pl.DataFrame | None, renderers: list[Renderer],
-    notes: list[str],
+    recipe: Recipe, train: pl.DataFrame | None, validation: pl.DataFrame | None, fold: int | None,
+    renderers: list[Renderer], notes: list[str],
 ) -> Work:  # fmt: skip
     longest = max(template.max_length for template in recipe.templates)
     views = 1 if recipe.judge == "siamese" else len(recipe.templates) * (1 + recipe.batches.twin)
@@ -174,9 +198,10 @@ def _work(
         notes.append("without votes: steps are not known, and tokens are the most that there can be")
         tokens = sequences * longest
         micro = math.ceil(tokens / max(recipe.batches.tokens, longest))
-        trainings = max(1, recipe.folds)
+        trainings = 1 if fold is not None else max(1, recipe.folds)
         return Work(None, None, None, trainings, None, sequences, tokens, micro, longest, None, measured=False)
     parts, said = folding.parts(recipe, train, validation)
+    parts = parts if fold is None else [folding.only(parts, fold)]
     notes += said
     largest = max(parts, key=lambda part: part.train.height)
     lengths, truncated = _lengths(recipe, largest.train, renderers)
