@@ -50,6 +50,9 @@ def command(
     name: Annotated[
         str | None, typer.Option(help="Name of the judge. [default: of the folds, without -fold-K]", show_default=False)
     ] = None,
+    each: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the judge of every method here too, as DIR/METHOD.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="A .json file for the table of figures.")] = None,
     max_length: options.MaxLength = None,
     max_tokens: options.MaxTokens = None,
@@ -79,6 +82,12 @@ def command(
     with console.progress("score", plan.total) as advance:
         done = adapters.average(plan, advance, place=output.resolve().parent)
     done.judge.save(output)
+    if each is not None:
+        from tiebreak import storage
+
+        storage.make_directory(each)
+        for method, judge in done.judges.items():
+            judge.save(each / method)
     if report is not None:
         _write(report, done.document)
     if as_json:

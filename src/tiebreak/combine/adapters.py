@@ -32,6 +32,7 @@ class Averaged:
         skipped: Methods that these adapters do not allow, and why.
         document: All figures as JSON values, as the bundle holds them under `averaging`.
         warnings: What speaks against the one that was kept.
+        judges: By method, every one that was measured; the one that was kept is among them.
     """
 
     judge: FinetunedJudge
@@ -40,6 +41,7 @@ class Averaged:
     skipped: dict[str, str]
     document: dict[str, Any]
     warnings: list[str]
+    judges: dict[str, FinetunedJudge]
 
 
 def average(plan: Plan, advance: Advance = lambda _: None, *, place: Path | None = None) -> Averaged:
@@ -69,11 +71,12 @@ def average(plan: Plan, advance: Advance = lambda _: None, *, place: Path | None
         figures[one.label] = votes.figures(said.probabilities, mean, **one.figures(), swap_gap=said.swap_gap)
     kept = _kept(plan, scored)
     skipped = {one.label: one.reason for one in made if one.reason is not None}
-    warnings = _verdict(kept, figures[kept.label])
+    warnings = verdict(kept.label, figures[kept.label])
     document = _document(plan, made, kept, figures, skipped, warnings)
     assert kept.judge is not None  # noqa: S101 - it was scored
     judge = making.with_figures(kept.judge, {"averaging": document}, _card(document))
-    return Averaged(judge, kept.label, figures, skipped, document, warnings)
+    judges = {one.method: one.judge for one in scored if one.judge is not None}
+    return Averaged(judge, kept.label, figures, skipped, document, warnings, judges)
 
 
 def _score(one: Candidate, plan: Plan, advance: Advance) -> Scored:
@@ -92,11 +95,12 @@ def _kept(plan: Plan, scored: dict[Candidate, Scored]) -> Candidate:
     return next(one for one in scored if one.label == best)
 
 
-def _verdict(kept: Candidate, figures: Figures) -> list[str]:
+def verdict(label: str, figures: Figures) -> list[str]:
+    """What speaks against a method: that it is worse than the mean of probabilities beyond its interval."""
     if not figures.change.low > 0:
         return []
     return [
-        f"{kept.label} is worse than the {MEAN} by {figures.change.value:.4f} [{figures.change.low:.4f}, "
+        f"{label} is worse than the {MEAN} by {figures.change.value:.4f} [{figures.change.low:.4f}, "
         f"{figures.change.high:.4f}]: these judges do not average well; blend their predictions, or let "
         "the folds start from common weights (start.bundle)"
     ]
