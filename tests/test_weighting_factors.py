@@ -15,6 +15,7 @@ import tiny
 from tiebreak import comparisons
 from tiebreak.errors import DataError, UsageError
 from tiebreak.render import Renderer, template
+from tiebreak.train.finetune import rules, teachers
 from tiebreak.train.finetune.collating import Examples, Steps, order, render
 from tiebreak.train.finetune.recipe import Weighting
 from tiebreak.train.finetune.weighting import progress_factors, static_factors, weighted
@@ -149,3 +150,27 @@ def test_the_other_kinds_leave_the_rows_as_they_are(kind: str | None) -> None:
     after, notes = weighted(plain, Weighting(kind=kind))
     assert after is plain
     assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"kind": "learning_progress", "low": 1.5}, "weighting.low 1.5"),
+        ({"kind": "teacher_agreement", "high": 0.9}, "weighting.high 0.9"),
+        ({"kind": "margin", "low": 0.1}, "weighting.low with weighting.kind margin"),
+        ({"decay": 0.9}, "weighting.decay with weighting.kind None"),
+        ({"kind": "learning_progress", "margin": 0.1}, "weighting.margin with weighting.kind learning_progress"),
+        ({"kind": "learning_progress", "decay": 0.9, "strength": 2, "low": 0, "high": 3}, None),
+        ({"kind": "margin", "margin": 0.1, "strength": 0.5}, None),
+    ],
+)
+def test_keys_that_say_nothing_and_bounds_without_room_are_faults(given: dict[str, Any], words: str | None) -> None:
+    found = rules.broken(finetune_rows.recipe(Path("nowhere"), weighting=given), None)
+    assert [fault.wrong for fault in found] == ([words] if words else [])
+
+
+def test_a_run_without_teachers_is_refused_before_anything_is_loaded() -> None:
+    chosen = finetune_rows.recipe(Path("nowhere"), weighting={"kind": "margin"})
+    with pytest.raises(UsageError, match=r"weighting\.kind margin without teachers"):
+        teachers.settled(chosen)
+    assert teachers.settled(chosen, ["labels.parquet"]).data.teachers == ["labels.parquet"]

@@ -136,10 +136,10 @@ class Weighting(Part):
         kind: learning_progress: log p(y) of the model less that of its slow copy, relative to the mean of the step;
             teacher_agreement: the teachers' mean probability of the vote; margin: rows on which the teachers' mean
             hardly prefers one answer (|p_a - p_b| up to `margin`) do not count.
-        strength: How strongly the factor follows; 0 has no effect.
+        strength: How strongly the factor follows; 0 has no effect. With the kind margin the factor is 1 - strength.
         decay: Of the slow copy (an exponential moving average of the trained weights), a step.
-        low: Least factor.
-        high: Largest factor.
+        low: Least factor before it is scaled; not of the kind margin.
+        high: Largest factor before it is scaled; not of the kind margin.
         margin: Of the kind margin (0.03 in the second place of WSDM Cup 2025).
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tiebreak.train.finetune.document import Path
-from tiebreak.train.finetune.recipe import Loss, Recipe
+from tiebreak.train.finetune.recipe import Loss, Recipe, Weighting
 from tiebreak.train.finetune.shapes import ABSOLUTE
 from tiebreak.train.finetune.terms import terms
 
@@ -183,4 +183,24 @@ def _loss(recipe: Recipe, model: dict[str, Any]) -> Iterator[Broken]:
                      "loss.cross_entropy=1")  # fmt: skip
 
 
-RULES: Final[tuple[Rule, ...]] = (_adapters, _blocks, _templates, _arithmetic, _held_out, _steps, distillation, _loss)
+def _weighting(recipe: Recipe, model: dict[str, Any]) -> Iterator[Broken]:
+    """Bounds that leave a factor no room, and keys that would say nothing."""
+    settings = recipe.weighting
+    if settings.low > 1 or settings.high < 1:
+        name = "low" if settings.low > 1 else "high"
+        yield Broken((("weighting", name), ("weighting",)), f"weighting.{name} {getattr(settings, name):g}",
+                     "low up to 1 and high from 1: a row that is like the others has the factor 1",
+                     f"weighting.{name}={0.5 if name == 'low' else 2}")  # fmt: skip
+    used = {
+        None: set(), "learning_progress": {"strength", "decay", "low", "high"},
+        "teacher_agreement": {"strength", "low", "high"}, "margin": {"strength", "margin"},
+    }[settings.kind]  # fmt: skip
+    changed = {name for name, value in settings if name != "kind" and value != getattr(Weighting(), name)}
+    for name in sorted(changed - used):
+        yield Broken((("weighting", name), ("weighting",)), f"weighting.{name} with weighting.kind {settings.kind}",
+                     "a kind that asks for it", f"leave weighting.{name} out, or another weighting.kind")  # fmt: skip
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    _adapters, _blocks, _templates, _arithmetic, _held_out, _steps, distillation, _loss, _weighting,
+)  # fmt: skip

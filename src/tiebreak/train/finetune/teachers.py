@@ -18,6 +18,7 @@ from tiebreak.train.finetune import rules
 from tiebreak.train.finetune.folding import Part
 from tiebreak.train.finetune.recipe import Recipe
 from tiebreak.train.finetune.terms import terms
+from tiebreak.train.finetune.weighting import TAUGHT, untaught
 from tiebreak.train.finetune.working import Place
 
 OWN: Final = "blackpearl"
@@ -119,6 +120,8 @@ def settled(recipe: Recipe, named: Sequence[str] = (), fold: int | None = None) 
                 expected="soft labels of a teacher",
                 mend="--teacher LABELS for each, self_distil=true, or loss.preset=cross_entropy",
             )
+        if recipe.weighting.kind in TAUGHT and not recipe.data.teachers:
+            raise untaught(recipe.weighting)
         return recipe
     if fold is not None:
         raise UsageError(

@@ -94,11 +94,7 @@ def weighted(examples: Examples, settings: Weighting) -> tuple[Examples, list[st
     if settings.kind not in TAUGHT:
         return examples, []
     if examples.teachers is None or not examples.teachers.shape[2]:
-        raise UsageError(
-            f"weighting.kind {settings.kind} without teachers",
-            expected="soft labels of one teacher or more",
-            mend="--teacher labels.parquet (tiebreak teach label), or weighting.kind=null",
-        )
+        raise untaught(settings)
     # View 0 is the row as it was given; the teachers of the others say the same, mirrored or not.
     targets = examples.targets[:, 0].astype(np.float64)
     factors = static_factors(targets, examples.teachers[:, 0], examples.weights, settings)
@@ -110,6 +106,15 @@ def weighted(examples: Examples, settings: Weighting) -> tuple[Examples, list[st
             mend="a smaller weighting.margin, or weighting.kind=null",
         )
     return replace(examples, weights=weights), [_told(settings, factors, targets, examples.weights)]
+
+
+def untaught(settings: Weighting) -> UsageError:
+    """What is wrong with a weighting that asks teachers where there are none."""
+    return UsageError(
+        f"weighting.kind {settings.kind} without teachers",
+        expected="soft labels of one teacher or more",
+        mend="--teacher labels.parquet (tiebreak teach label), or weighting.kind=null",
+    )
 
 
 def _told(settings: Weighting, factors: np.ndarray, targets: np.ndarray, before: np.ndarray) -> str:
