@@ -18,6 +18,16 @@ DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 AS_BASE: Final = "base"
 
 
+def check_dtype(name: str) -> None:
+    """Refuse a type that weights are not written in.
+
+    Raises:
+        UsageError: It is none of base, fp32, bf16 and fp16.
+    """
+    if name not in (AS_BASE, *DTYPES):
+        raise UsageError(f"--dtype {name!r}", expected=f"one of {AS_BASE}, {', '.join(DTYPES)}")
+
+
 def dtype_of(name: str, base: Base) -> torch.dtype:
     """What the weights of a backbone are written in.
 
@@ -28,10 +38,9 @@ def dtype_of(name: str, base: Base) -> torch.dtype:
     Raises:
         UsageError: The name is none of these.
     """
+    check_dtype(name)
     if name in DTYPES:
         return DTYPES[name]
-    if name != AS_BASE:
-        raise UsageError(f"--dtype {name!r}", expected=f"one of {AS_BASE}, {', '.join(DTYPES)}")
     stored = config(base).dtype
     return stored if isinstance(stored, torch.dtype) else torch.float32
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from tiebreak import comparisons, row_hashes
-from tiebreak.combine import alike, making, shares
+from tiebreak.combine import alike, making, merging, shares
 from tiebreak.combine.alike import Member
 from tiebreak.combine.candidates import Choices
 from tiebreak.combine.measuring import Votes
@@ -81,6 +81,7 @@ def plan(
     found = [alike.member(path) for path in bundles]
     alike.check(found)
     asked, rank = _method(method)
+    merging.check_dtype(dtype)
     share, notes = shares.shares(weights, found)
     members = [one for one, part in zip(found, share, strict=True) if part > 0]
     adapter = members[0].settings.adapter
