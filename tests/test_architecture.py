@@ -22,6 +22,7 @@ TABLES = {
     "predictions",
     "calibration",
     "storage",
+    "locking",
     "bundle",
     "samples",
     "scoring",

@@ -14,6 +14,8 @@ LABELS: Final = "labels.parquet"
 PREDICTIONS: Final = "predictions.parquet"
 PARTS: Final = "parts"
 JUDGE: Final = "judge"
+METHODS: Final = ("tensors", "exact", "svd", "merged")
+"""Ways of averaging; of whole weights the last alone."""
 
 
 def nodes(flow: Flow) -> list[Node]:
@@ -280,34 +282,38 @@ class _Chain:
             folds.append(judge)
             about, rung = f"{_said(name)} without fold {fold} on the test rows", f"{_said(name)}, without fold {fold}"
             self._predict(f"predict-{name}-fold-{fold}", judge, swap="none", about=about, rung=rung)
-        tables = [self._at(f"predict-{name}-fold-{fold}") for fold in range(self.flow.data.folds)]
+        tables = [f"fold-{fold}={self._at(f'predict-{name}-fold-{fold}')}" for fold in range(self.flow.data.folds)]
         blend = f"blend-{name}"
+        command = ["combine", "blend", *tables, "--rule", "equal", "--labels", self._part("test")]
+        about = f"mean of the probabilities of {_said(name)}"
         path = self.add(
-            blend, "predict", ["combine", "blend", *tables, "-o", f"stages/{blend}/{PREDICTIONS}"], PREDICTIONS,
-            about=f"mean of the probabilities of {_said(name)}",
+            blend, "ladder", [*command, "-o", f"stages/{blend}/{PREDICTIONS}"], PREDICTIONS, about=about
         )  # fmt: skip
         self.rungs.append((f"{_said(name)}, mean of probabilities", path))
-        if name == "control":
-            return
-        keep = self.flow.average.keep
-        for method in dict.fromkeys([*self.flow.average.methods, keep]):
-            self._average(method, folds)
+        if name == "student":
+            self._average(folds)
 
-    def _average(self, method: str, folds: list[str]) -> None:
-        node = f"average-{method.replace(':', '-')}"
+    def _average(self, folds: list[str]) -> None:
+        """All ways of averaging in one job, so that they are measured once."""
+        average = self.flow.average
         command = [
-            "combine", "adapters", *folds, "--method", method, "--validation", self._part("validation"),
-            "--report", f"stages/{node}/report.json", "-o", f"stages/{node}/{JUDGE}",
+            "combine", "adapters", *folds, "--method", average.keep, "--weights", average.weights,
+            "--validation", self._part("validation"), "--each", "stages/average/each",
+            "--report", "stages/average/report.json", "-o", f"stages/average/{JUDGE}",
         ]  # fmt: skip
-        judge = self.add(node, "average", command, JUDGE, about=f"one student of all folds, {method}")
-        if method != "best":
-            about = f"the average {method} on the test rows"
-            self._predict(f"predict-{node}", judge, swap="none", about=about, rung=f"averaged, {method}")
+        self.add(
+            "average", "average", command, JUDGE, "each", "report.json", about="one student of all folds, four ways"
+        )
+        whole = self.recipes["student"].lora is None
+        for method in METHODS[-1:] if whole else METHODS:
+            about, judge = f"the average by {method} on the test rows", f"stages/average/each/{method}"
+            self._predict(f"predict-average-{method}", judge, swap="none", about=about, rung=f"averaged, {method}")
 
     def _finish(self) -> None:
-        kept = self._at(f"average-{self.flow.average.keep.replace(':', '-')}")
         validation, last = self._part("validation"), "merge"
-        command = ["combine", "merge", kept, "--validation", validation, "-o", f"stages/merge/{JUDGE}"]
+        command = [
+            "combine", "merge", self._at("average"), "--validation", validation, "-o", f"stages/merge/{JUDGE}"
+        ]  # fmt: skip
         judge = self.add("merge", "merge", command, JUDGE, about="the adapter merged into its base")
         self._predict("predict-merge", judge, swap="none", about="the merged student on the test rows", rung="merged")
         compress = self.flow.compress

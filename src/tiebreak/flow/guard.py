@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
-from tiebreak.predict import lock
+from tiebreak import locking
 
 RUN: Final = "TIEBREAK_FLOW_RUN"
 """Environment variable with the name of the run that a job belongs to; not set for jobs of a cluster."""
@@ -41,7 +41,7 @@ def dying_with_parent(number: signal.Signals) -> Callable[[], None] | None:
 
 def claim(path: Path, run: str) -> IO[str] | None:
     """Take the lock of a flow and write the name of the run into it; None if another run holds it."""
-    held = lock.hold(path)
+    held = locking.hold(path)
     if held is not None:
         name(held, run)
     return held
@@ -58,7 +58,7 @@ def name(held: IO[str], run: str) -> None:
 def is_wanted(path: Path, run: str) -> bool:
     """Whether the run that a job belongs to is alive and wants it."""
     try:
-        return path.read_text(encoding="utf-8") == run and lock.is_held(path)
+        return path.read_text(encoding="utf-8") == run and locking.is_held(path)
     except OSError:
         return False
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tiebreak.flow.schema import Resources, Stage
-from tiebreak.train.finetune.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tiebreak.train.finetune.recipe import Recipe
 
 STAGES: Final = "stages"
 """Folder of finished work, in the flow's folder."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Final
 
-from tiebreak import storage
+from tiebreak import locking, storage
 from tiebreak.errors import (
     DataError,
     GateError,
@@ -33,7 +33,6 @@ from tiebreak.flow.launching import Launch
 from tiebreak.flow.node import Node
 from tiebreak.flow.place import Place
 from tiebreak.flow.schema import Flow
-from tiebreak.predict import lock
 from tiebreak.train.finetune import read as finetune
 
 PERIOD: Final = 0.2
@@ -227,7 +226,7 @@ def _wait_for_jobs(where: Place, held: IO[str]) -> None:
     """Jobs that are left without Snakemake stop by themselves; the folder is let go of when they have."""
     guard.name(held, "")
     until = time.monotonic() + 2 * guard.PATIENCE
-    while time.monotonic() < until and any(lock.is_held(path) for path in where.lock.parent.glob("node-*")):
+    while time.monotonic() < until and any(locking.is_held(path) for path in where.lock.parent.glob("node-*")):
         time.sleep(PERIOD)
 
 

@@ -10,7 +10,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.]*(-[a-z0-9.]+)*$", max_length=40)]
-Method = Annotated[str, Field(pattern=r"^(tensors|exact|merged|svd:[1-9][0-9]*)$")]
+Method = Annotated[str, Field(pattern=r"^(tensors|exact|merged|svd(:[1-9][0-9]*)?)$")]
 
 Stage = Literal[
     "data", "pretrain", "teacher", "label", "audit", "combine", "student", "average", "merge", "compress", "predict",
@@ -197,17 +197,16 @@ class Student(Part):
 
 
 class Average(Part):
-    """From one student a fold to one student.
+    """From one student a fold to one student; all ways are measured, on the validation rows and in the ladder.
 
     Attributes:
-        methods: Ways that the ladder compares.
-        keep: The one that goes on, or best: that with the least log-loss on the validation rows.
+        keep: The way that goes on: tensors, exact, svd:RANK, merged; or best: the smallest of those that the least
+            log-loss on the validation rows does not surely beat.
+        weights: Of the folds: equal, or oof: by their held-out log-loss.
     """
 
-    methods: Annotated[list[Method], Field(min_length=1)] = Field(
-        default_factory=lambda: ["tensors", "exact", "svd:16", "merged"]
-    )
     keep: Method | Literal["best"] = "best"
+    weights: Literal["equal", "oof"] = "equal"
 
 
 class Compress(Part):

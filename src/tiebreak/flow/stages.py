@@ -20,13 +20,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Final
 
-from tiebreak import storage
+from tiebreak import locking, storage
 from tiebreak.errors import UsageError
 from tiebreak.flow import events, guard, manifest, place
 from tiebreak.flow.manifest import Manifest
 from tiebreak.flow.node import STAGES, Node
 from tiebreak.flow.place import MANIFEST, Place
-from tiebreak.predict import lock
 
 STOPPED: Final = 75
 FINAL: Final = frozenset({2, 3, 4, 6})
@@ -105,7 +104,7 @@ def _alone(where: Place, node: Node) -> Iterator[None]:
     held: IO[str] | None = None
     run = os.environ.get(guard.RUN, "")
     while held is None:
-        held = lock.hold(where.node_lock(node.name))
+        held = locking.hold(where.node_lock(node.name))
         if held is None and run and not guard.is_wanted(where.lock, run):
             raise UsageError(f"{node.name}: the run that wanted it has ended", expected="tiebreak flow run")
     with held:

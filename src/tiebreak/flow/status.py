@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tiebreak import locking
 from tiebreak.flow import events, manifest, settling
 from tiebreak.flow.node import Node
 from tiebreak.flow.place import Place
-from tiebreak.predict import lock
 
 DONE = "done"
 RUNNING = "running"
@@ -52,7 +52,7 @@ def _state(where: Place, node: Node, stands: dict[str, manifest.Manifest], reaso
     if found is not None:
         return State(node.name, node.stage, DONE, found.seconds, found.size)
     last = next(iter(events.read(where, node.name)[-1:]), None)
-    if lock.is_held(where.node_lock(node.name)):
+    if locking.is_held(where.node_lock(node.name)):
         seconds = None if last is None else max(time.time() - last.time, 0)
         return State(node.name, node.stage, RUNNING, seconds)
     reason = reasons.get(node.name, "")
