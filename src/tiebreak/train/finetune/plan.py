@@ -150,7 +150,7 @@ def plan(
     else:
         text = preview.untokenised(recipe.templates[0], recipe, row)
     seconds = None if rate is None or work.tokens is None else work.tokens / rate
-    loss = in_words(recipe.loss, 1 if recipe.self_distil else len(taught))
+    loss = in_words(recipe.loss, max(1, len(taught)))
     reach = [] if train is None else [teachers.coverage(one, folding.labelled(train, "training", [])) for one in taught]
     return Plan(parameters, work, sizes, flops, seconds, text, bool(renderers), notes, loss, reach)
 
@@ -159,7 +159,8 @@ def _taught(recipe: Recipe, fold: int | None, notes: list[str]) -> tuple[Recipe,
     """The recipe as it would run, and its teachers; a loss that still waits for its teachers is a note here."""
     known = teachers.read(recipe.data.teachers)
     if not recipe.self_distil and not known and terms(recipe.loss, 1).taught:
-        notes.append(f"the preset {recipe.loss.preset} hears teachers, and none are named yet: --teacher LABELS")
+        notes.append(f"the preset {recipe.loss.preset} hears teachers, none are named yet (--teacher LABELS); the loss "
+                     "is shown for one")  # fmt: skip
         return recipe, []
     settled = teachers.settled(recipe, fold=fold)
     if settled.self_distil:

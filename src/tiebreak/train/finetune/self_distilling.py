@@ -61,11 +61,11 @@ def rows(recipe: Recipe, train: pl.DataFrame, todo: Sequence[Part]) -> pl.DataFr
     return table.with_columns(fold=pl.coalesce("fold", known, pl.Series(dealt, dtype=pl.Int64)))
 
 
-def label(outcome: Outcome, student: str) -> Path:
+def label(outcome: Outcome, teacher: str) -> Path:
     """Write the out-of-fold predictions as soft labels with their audit; the same outcome gives the same bytes.
 
     Raises:
-        GateError: They are no better than the class shares: there is nothing to learn from such a teacher.
+        GateError: They are not clearly better than the class shares: there is nothing to learn from such a teacher.
     """
     path = outcome.bundle.parent / f"{outcome.bundle.name}.{LABELS}"
     assert outcome.oof is not None  # noqa: S101 - a teacher has folds
@@ -73,14 +73,14 @@ def label(outcome: Outcome, student: str) -> Path:
     audit = None
     if processes.first():
         with storage.replacing(path) as aside:
-            _table(outcome, student).write_parquet(aside)
-        audit = _audit(outcome, path, student)
+            _table(outcome, teacher).write_parquet(aside)
+        audit = _audit(outcome, path, teacher)
         soft_labels.write_audit(path, audit)
     processes.barrier()
     audit = audit or Audit.model_validate_json(soft_labels.audit_path(path).read_text(encoding="utf-8"))
     if not audit.passed:
         raise GateError(
-            f"self_distil: {audit.faults[0]}; its labels are in {path}",
+            f"self_distil: the teacher is refused: {audit.faults[0]}; its labels are in {path}",
             expected="a teacher that knows more than the class shares",
             mend=f"more votes or steps; or, to learn from it all the same, tiebreak teach audit {path} --votes VOTES "
             f"--force and --teacher {path} instead of self_distil",
@@ -88,7 +88,7 @@ def label(outcome: Outcome, student: str) -> Path:
     return path
 
 
-def _table(outcome: Outcome, student: str) -> pl.DataFrame:
+def _table(outcome: Outcome, teacher: str) -> pl.DataFrame:
     oof, held_out = outcome.oof, outcome.held_out
     assert oof is not None  # noqa: S101
     assert held_out is not None  # noqa: S101
@@ -98,7 +98,7 @@ def _table(outcome: Outcome, student: str) -> pl.DataFrame:
     return soft_labels.validate(
         oof.with_columns(
             content=row_hashes.content(held_out),
-            teacher=pl.lit(student),
+            teacher=pl.lit(teacher),
             revision=pl.col("fold").replace_strict(revisions, return_dtype=pl.String),
             rendering=pl.col("fold").replace_strict(renderings, return_dtype=pl.String),
             in_sample=_in_sample(outcome),
@@ -117,22 +117,31 @@ def _in_sample(outcome: Outcome) -> pl.Series:
     return pl.Series("in_sample", found, dtype=pl.Boolean)
 
 
-def _audit(outcome: Outcome, labels: Path, student: str) -> Audit:
-    """The one question that decides: is it better than always saying how often each class is chosen?
+def _audit(outcome: Outcome, labels: Path, teacher: str) -> Audit:
+    """The one question that decides: is it clearly better than always saying how often each class is chosen?
 
-    `tiebreak teach audit` asks more; but these labels were made here, row by row, by judges that had not seen the row.
+    The rule is that of `tiebreak teach audit`: the 95 % interval (whole groups resampled) of the difference in log-loss
+    lies below 0. That command asks more; but these labels were made here, by judges that had not seen the row.
     """
     assert outcome.oof is not None  # noqa: S101
     assert outcome.held_out is not None  # noqa: S101
     targets, fold = comparisons.targets(outcome.held_out), outcome.oof["fold"].to_numpy()
-    loss = scoring.log_loss(predictions.probabilities(outcome.oof), targets)
     shares = np.zeros_like(targets)
     for number in np.unique(fold):
         shares[fold == number] = targets[fold != number].mean(axis=0)
-    prior = scoring.log_loss(shares, targets)
-    faults = [f"out-of-fold log-loss {loss:.4f}, the class shares alone have {prior:.4f}"] if loss >= prior else []
-    figures: dict[str, JsonValue] = {"log_loss": loss, "prior_log_loss": prior, "by": "self_distil"}
+    losses = scoring.row_log_loss(predictions.probabilities(outcome.oof), targets)
+    prior = scoring.row_log_loss(shares, targets)
+    gained = scoring.interval(losses - prior, folding.groups(outcome.held_out).to_numpy())
+    clear = gained.high < 0
+    fault = (
+        f"its out-of-fold log-loss {losses.mean():.4f} is not clearly better than the {prior.mean():.4f} of the class "
+        f"shares (difference {gained.value:+.4f} [{gained.low:+.4f}, {gained.high:+.4f}])"
+    )
+    figures: dict[str, JsonValue] = {
+        "log_loss": float(losses.mean()), "prior_log_loss": float(prior.mean()),
+        "difference": [gained.value, gained.low, gained.high], "by": "self_distil",
+    }  # fmt: skip
     return Audit(
-        labels_sha256=storage.sha256(labels), teacher=student, rows=outcome.oof.height, passed=not faults,
-        faults=faults, figures=figures,
+        labels_sha256=storage.sha256(labels), teacher=teacher, rows=outcome.oof.height, passed=clear,
+        faults=[] if clear else [fault], figures=figures,
     )  # fmt: skip
