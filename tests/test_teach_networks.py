@@ -26,7 +26,7 @@ from tiebreak.train.finetune.folding import Part
 
 __all__ = ["loaded_once"]
 
-ROWS = 30
+ROWS = 20
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +67,14 @@ def test_labels_are_what_the_judge_says(folds: Path, votes: pl.DataFrame, tmp_pa
 def test_shards_are_cut_between_chunks_so_that_no_bit_changes(
     folds: Path, votes: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(planning.NETWORK_ROWS, "cpu", 4)
+    monkeypatch.setitem(planning.NETWORK_ROWS, "cpu", 3)
     output = tmp_path / "labels.parquet"
     whole = labelling.label(labelling.plan(votes, team(folds), output)).labels
     plans = [labelling.plan(votes, team(folds), output, shard=Shard(number, 3)) for number in (3, 1, 2)]
     shards = sorted(
         (labelling.label(plan).labels for plan in plans), key=lambda table: votes["id"].index_of(table["id"][0]) or 0
     )
-    assert [table.height for table in shards] == [8, 8, 14]  # every chunk of a teacher has 4 rows of 8
+    assert [table.height for table in shards] == [6, 6, 8]  # every chunk of a teacher has 3 rows of 6
     assert_frame_equal(pl.concat(shards), whole)
 
 

@@ -93,7 +93,9 @@ def command(
     outcome, seconds = _label(plan, in_sample=in_sample)
     _report(plan, outcome, seconds, as_json)
     if not outcome.whole:
-        console.note(f"next: tiebreak teach audit {plan.output} --votes {votes}")
+        every = output.with_name(f"{output.stem}.shard-*-of-{part.count}{output.suffix}") if part else None
+        files = f'"{every}"' if every else str(plan.output)
+        console.note(f"next{', with all shards' if part else ''}: tiebreak teach audit {files} --votes {votes}")
 
 
 def _tell(plan: Plan, *, in_sample: bool) -> None:

@@ -25,7 +25,7 @@ from tiebreak.predict.parts import Parts
 from tiebreak.teach.labelling.routing import Routes, routes, surprises
 from tiebreak.teach.labelling.teachers import Teacher, Team
 
-NETWORK_ROWS: Final = {"cpu": 32, "cuda": 256}
+NETWORK_ROWS: Final = {"cpu": 16, "cuda": 128}
 """Rows that a judge with a network judges and stores at a time: what a stop can lose, and the grain of shards."""
 
 _SHARD: Final = re.compile(r"(\d+)/(\d+)")
