@@ -89,7 +89,7 @@ def cluster(*, cpus: int | None = None, memory: int | None = None, kill_wait: in
     if why := missing():
         raise NoClusterError(why)
     # A socket's path has to be short, so not below the folder of a test.
-    folder = Path(tempfile.mkdtemp(prefix="tiebreak-slurm-", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="tiebreak-slurm-", dir="/tmp"))
     begun: list[subprocess.Popen[bytes]] = []
     try:
         node = Cluster(folder, _environment(folder), cpus or os.cpu_count() or 1, memory or _memory() * 3 // 4)
@@ -162,11 +162,8 @@ def _start(node: Cluster, begun: list[subprocess.Popen[bytes]]) -> None:
     def start(name: str, *arguments: str) -> None:
         program = shutil.which(name, path=SEARCH) or name
         with (folder / f"{name}.out").open("wb") as log:
-            begun.append(
-                subprocess.Popen(
-                    [program, *arguments], env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True
-                )  # fmt: skip
-            )
+            line = [program, *arguments]
+            begun.append(subprocess.Popen(line, env=environment, stdout=log, stderr=log, cwd=folder))
 
     munge = [f"--{name}={folder / file}" for name, file in _MUNGE.items()]
     start("munged", "--foreground", "--num-threads=2", *munge)

@@ -198,7 +198,7 @@ def _unknown(jobs: Sequence[Job]) -> list[str]:
 
 def _too_large(jobs: Sequence[Job]) -> list[str]:
     """Kinds of jobs whose weights alone do not fit a GPU."""
-    notes = {}
+    notes: dict[tuple[str, int], str] = {}
     for job in jobs:
         asked, weights = job.node.resources, job.estimate.work.weights
         known = kinds.find(asked.gpu or "")
@@ -208,20 +208,18 @@ def _too_large(jobs: Sequence[Job]) -> list[str]:
             continue
         each = weights / (job.node.gpus if sharded else 1) / GIB
         if each > room:
-            notes[job.node.stage, round(each)] = (
-                f"{job.node.name} will not fit: weights and optimiser take {each:,.0f} GiB on each GPU of {room:g} GiB"
-            )
+            text = f"{job.node.name} will not fit: weights and optimiser take {each:,.0f} GiB on a GPU of {room:g} GiB"
+            notes.setdefault((job.node.stage, round(each)), text)
     return list(notes.values())
 
 
 def _too_long(jobs: Sequence[Job]) -> list[str]:
     """Kinds of jobs that their time limit stops, as far as can be told."""
-    notes = {}
+    notes: dict[tuple[str, int], str] = {}
     for job in jobs:
         limit, hours = job.node.resources.hours, job.estimate.hours
         if limit is not None and hours is not None and hours > limit:
             goes_on = "goes on in a further job each time" if job.node.resumable else "would begin anew each time"
-            notes[job.node.stage, round(hours)] = (
-                f"{job.node.name} takes about {hours:.1f} h and is stopped after {limit:g} h: it {goes_on}"
-            )
+            text = f"{job.node.name} takes about {hours:.1f} h and is stopped after {limit:g} h: it {goes_on}"
+            notes.setdefault((job.node.stage, round(hours)), text)
     return list(notes.values())

@@ -190,8 +190,8 @@ def request(node: Node, flow: Flow, rule: str, *, folder: str = ".", accounting:
         return ""
     gpus = found.get("gpu")
     words: list[str | None] = [
-        "sbatch --parsable", f"--job-name {RUN_ID}", _word("--output", f"{folder}/{LOGS}/rule_{rule}/%j.log"), "--export=ALL",
-        f"--comment rule_{rule}",
+        "sbatch --parsable", f"--job-name {RUN_ID}", _word("--output", f"{folder}/{LOGS}/rule_{rule}/%j.log"),
+        "--export=ALL", f"--comment rule_{rule}",
         _word("-A", found.get("slurm_account")), _word("-p", found.get("slurm_partition")),
         _word("-t", found.get("runtime")), _word("-C", found.get("constraint")), _word("--qos", found.get("qos"), "="),
         _word("--mem", found.get("mem_mb")), _word("--nodes", found.get("nodes"), "="),
