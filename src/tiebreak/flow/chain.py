@@ -159,13 +159,12 @@ class _Chain:
             about=f"{_said(name)} without fold {fold}",
         )  # fmt: skip
 
-    def _predict(self, name: str, judge: str, *, swap: str, about: str, rung: str) -> str:
+    def _predict(self, name: str, judge: str, *, swap: str | None, about: str, rung: str) -> str:
+        """Judge the test rows; `swap` is None for a judge that reads no tokens."""
         length = self.flow.predict.max_length
         more = [] if length is None else ["--max-length", str(length)]
-        command = [
-            "predict", self._part("test"), "--judge", judge, "--swap", swap, *more,
-            "-o", f"stages/{name}/{PREDICTIONS}",
-        ]  # fmt: skip
+        orders = [] if swap is None else ["--swap", swap, *more]
+        command = ["predict", self._part("test"), "--judge", judge, *orders, "-o", f"stages/{name}/{PREDICTIONS}"]
         path = self.add(name, "predict", command, PREDICTIONS, about=about)
         self.rungs.append((rung, path))
         return path
@@ -240,7 +239,8 @@ class _Chain:
         if self.flow.predict.teachers:
             about = f"{name} without fold {fold} on the test rows"
             rung = f"{name}, without fold {fold}"
-            self._predict(f"predict-{kind}-fold-{fold}", path, swap="none", about=about, rung=rung)
+            swap = None if teacher.recipe == FEATURES else "none"
+            self._predict(f"predict-{kind}-fold-{fold}", path, swap=swap, about=about, rung=rung)
         return path
 
     def _combine(self, node: str, name: str, audited: list[str], rows: str) -> str:
