@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -135,7 +134,6 @@ def score(judge: Judge, table: pl.DataFrame, runtime: Runtime, advance: Advance,
     finally:
         judge.manifest = manifest
         judge.run_with(runtime)  # drops the network
-        gc.collect()
     said = pl.concat(parts)
     gap = said["swap_gap"].mean()
     return Scored(predictions.probabilities(said), float(gap) if isinstance(gap, float) else None)
