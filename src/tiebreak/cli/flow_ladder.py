@@ -11,6 +11,8 @@ from tiebreak.cli import console, options
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from tiebreak.flow.ladder import Ladder, Rung
     from tiebreak.scoring import Estimate
 
@@ -48,7 +50,7 @@ def command(
     files = _named(rungs)
     votes = judged.votes(labels, input_format, mapping)
     given = None if prior is None else judged.votes(prior, input_format, mapping)
-    tables = {name: judged.predictions(file) for name, file in files.items()}
+    tables = {name: _table(file) for name, file in files.items()}
     found = ladder.ladder(tables, votes, prior=given, resamples=resamples, seed=seed)
     if as_json:
         console.emit_json(found.to_dict())
@@ -70,6 +72,18 @@ def show(found: Ladder) -> None:
 def _line(rung: Rung) -> list[str]:
     gaps = (_signed(rung.change), _signed(rung.gain))
     return [rung.name, str(rung.log_loss), *gaps, str(rung.accuracy), f"{rung.ece:.4f}"]
+
+
+def _table(path: Path) -> pl.DataFrame:
+    """A table, or those of a pattern under each other: labels come in shards."""
+    import polars as pl
+
+    from tiebreak.cli import judged
+
+    found = sorted(path.parent.glob(path.name)) if not path.exists() and "*" in path.name else [path]
+    if not found:
+        raise UsageError(f"no file matches {path}", expected="a table of predictions or labels")
+    return pl.concat([judged.predictions(file) for file in found], how="diagonal")
 
 
 def _named(pairs: list[str]) -> dict[str, Path]:

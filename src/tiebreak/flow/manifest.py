@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from fnmatch import fnmatchcase as fnmatch
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -155,7 +156,10 @@ def _paths(node: Node, name: str) -> set[str]:
 
 
 def _is_below(name: str, below: str) -> bool:
-    return not below or name == below or name.startswith(f"{below}/")
+    """Whether a path names a file: itself, its folder or its pattern; a file is read with what lies beside it."""
+    return (
+        not below or name.startswith((f"{below}/", f"{below}.")) or fnmatch(name, below) or fnmatch(name, f"{below}.*")
+    )
 
 
 def _intact(folder: Path, found: Manifest) -> bool:
