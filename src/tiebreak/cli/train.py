@@ -105,16 +105,11 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune a language model by a recipe. Stopped or killed, the same command goes on where it was."""
-    import logging
-
     from tiebreak.train.finetune import read
 
-    # bitsandbytes regrets on a CPU that it has no kernel from the hub.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    found = _named(read.read(recipe, overrides or []), data, validation, teacher)
+    quiet_down()
+    found = named(read.read(recipe, overrides or []), data, validation, teacher)
     reading = (input_format, options.parse_map(mapping))
-    if int(os.environ.get("RANK", "0")):
-        console.be_quiet(quiet=True)
     if dry_run:
         many = processes or int(os.environ.get("WORLD_SIZE", "1"))
         _dry_run(found, reading, processes=many, rate=rate, fold=fold, as_json=as_json)
@@ -126,7 +121,17 @@ def command(
     _train(found, reading, output, fold=fold, anew=anew, as_json=as_json)
 
 
-def _named(recipe: Recipe, data: list[Path] | None, validation: list[Path] | None, teacher: list[str] | None) -> Recipe:
+def quiet_down() -> None:
+    """Keep quiet what says nothing to anybody, and every process but the first."""
+    import logging
+
+    # bitsandbytes regrets on a CPU that it has no kernel from the hub.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if int(os.environ.get("RANK", "0")):
+        console.be_quiet(quiet=True)
+
+
+def named(recipe: Recipe, data: list[Path] | None, validation: list[Path] | None, teacher: list[str] | None) -> Recipe:
     """The recipe with the files of the command line; all its rules are held once more."""
     from tiebreak.train.finetune import read
 
@@ -142,17 +147,24 @@ def _named(recipe: Recipe, data: list[Path] | None, validation: list[Path] | Non
     return read.checked(recipe.model_copy(update={"data": changed}))
 
 
-def _votes(recipe: Recipe, reading: tuple[str, dict[str, str]]) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """Training rows and rows held out. The source of a row is its file; groups are found over all files together."""
+def votes(recipe: Recipe, reading: tuple[str, dict[str, str]]) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """Training rows and rows held out; groups are found over all files together.
+
+    The source of a row is its file, of a pseudo-labelled one its teacher.
+    """
     import polars as pl
 
-    from tiebreak import ingest, prepare
+    from tiebreak import ingest, prepare, soft_labels
     from tiebreak.train.finetune import sources
 
     form, mapping = reading
     files = [*recipe.data.train, *(recipe.data.validation or [])]
     tables = [
-        ingest.read(file, format=form, mapping=mapping).with_columns(source=pl.lit(Path(file).name.split(".")[0]))
+        ingest.read(file, format=form, mapping=mapping).with_columns(
+            source=pl.when(pl.col("source").str.starts_with(soft_labels.PSEUDO))
+            .then("source")
+            .otherwise(pl.lit(Path(file).name.split(".")[0]))
+        )
         for file in files
     ]
     count = sum(table.height for table in tables[: len(recipe.data.train)])
@@ -174,7 +186,7 @@ def _train(
     from tiebreak.cli.training import Display
     from tiebreak.train.finetune import read, run
 
-    train, validation = _votes(recipe, reading)
+    train, validation = votes(recipe, reading)
     with Display() as display:
         outcome = run.finetune(recipe, train, validation, output, fold=fold, resume=not anew, report=display)
     if int(os.environ.get("RANK", "0")):
@@ -213,7 +225,7 @@ def _dry_run(
 ) -> None:  # fmt: skip
     from tiebreak.train.finetune.plan import plan
 
-    train, validation = _votes(recipe, reading) if recipe.data.train else (None, None)
+    train, validation = votes(recipe, reading) if recipe.data.train else (None, None)
     found = plan(recipe, train, validation, processes=processes, rate=rate, fold=fold)
     if as_json:
         console.emit_json({"recipe": recipe.model_dump(mode="json"), "processes": processes, **found.as_dict()})
@@ -244,9 +256,9 @@ def _show(recipe: Recipe, plan: Plan, processes: int) -> None:
         rows.append(["votes that are cut", f"{work.truncated:.1%}"])
     if plan.petaflops is not None:
         hours = plan.petaflops / 0.1 / 3600
-        rows.append(["arithmetic", f"{plan.petaflops:,.3g} PFLOP ({_time(hours * 3600)} at 100 TFLOP/s)"])
+        rows.append(["arithmetic", f"{plan.petaflops:,.3g} PFLOP ({duration(hours * 3600)} at 100 TFLOP/s)"])
     if plan.seconds is not None:
-        rows.append(["time at the given rate", _time(plan.seconds)])
+        rows.append(["time at the given rate", duration(plan.seconds)])
     console.table(recipe.name, ("", "plan"), rows)
     each = "" if processes == 1 else f" in each of {processes} processes"
     names = ("weights", "gradients", "optimiser", "casts", "activations", "total")
@@ -268,7 +280,8 @@ def _reach(teacher: Coverage) -> list[str]:
     return [f"teacher {teacher.teacher}", ", ".join(said)]
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
