@@ -49,6 +49,9 @@ SCHEMA: Final[dict[str, pl.DataType]] = {
 - `in_sample`: whether the row was in the teacher's training data; null where the bundle does not say.
 """
 
+PSEUDO: Final = "pseudo:"
+"""`source` of a comparison without a vote, whose p_a, p_b, p_tie are a teacher's: this and the teacher's name."""
+
 
 class Audit(BaseModel):
     """What `tiebreak teach audit` found, beside the labels that it is about.

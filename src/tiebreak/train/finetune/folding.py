@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tiebreak import comparisons, dealing
+from tiebreak import comparisons, dealing, soft_labels
 from tiebreak.errors import DataError, UsageError
 from tiebreak.train.finetune.recipe import Recipe
 
@@ -62,9 +62,10 @@ def parts(recipe: Recipe, train: pl.DataFrame, validation: pl.DataFrame | None) 
         if not recipe.data.validation_share:
             return [Part(None, train, None)], notes
         share = recipe.data.validation_share
-        held = deal(train, [1 - share, share], recipe.seed) == 1
-        return [Part(None, train.filter(~pl.Series(held)), train.filter(pl.Series(held)))], notes
-    validation = _unseen(labelled(validation, "validation", notes), train, notes)
+        held = pl.Series(_dealt(train, [1 - share, share], recipe.seed) == 1)
+        return [Part(None, _apart(train, held), train.filter(held))], notes
+    validation = labelled(validation, "validation", notes)
+    validation = _unseen(validation.filter(~made_up(validation)), train, notes)
     return [Part(None, train, validation)], notes
 
 
@@ -122,10 +123,31 @@ def deal(table: pl.DataFrame, shares: list[float], seed: int) -> np.ndarray:
     return dealing.deal(groups(table).to_numpy(), comparisons.targets(table), shares, draw=draw)
 
 
+def made_up(table: pl.DataFrame) -> pl.Series:
+    """Which rows are no votes but a teacher's labels of other pairs: they are trained on and never held out."""
+    return table["source"].str.starts_with(soft_labels.PSEUDO).fill_null(value=False)
+
+
+def _dealt(train: pl.DataFrame, shares: list[float], seed: int) -> np.ndarray:
+    """The part of each vote, as if there were no other rows; -1 for a row that is no vote."""
+    votes = ~made_up(train).to_numpy()
+    dealt = np.full(train.height, -1)
+    dealt[votes] = deal(train.filter(pl.Series(votes)), shares, seed)
+    return dealt
+
+
+def _apart(train: pl.DataFrame, held: pl.Series) -> pl.DataFrame:
+    """The rows that are not held out, without pseudo-labelled ones of a group that is."""
+    own = groups(train)
+    beside = made_up(train) & own.is_in(own.filter(held).unique().implode())
+    return train.filter(~held & ~beside)
+
+
 def _folds(train: pl.DataFrame, recipe: Recipe) -> pl.Series:
-    given = train["fold"]
+    given = train.select(pl.when(~made_up(train)).then("fold").alias("fold")).to_series()
     if given.null_count() == len(given):
-        return pl.Series("fold", deal(train, [1 / recipe.folds] * recipe.folds, recipe.seed))
+        dealt = pl.Series("fold", _dealt(train, [1 / recipe.folds] * recipe.folds, recipe.seed))
+        return dealt.set(dealt == -1, None)
     found = sorted(given.drop_nulls().unique().to_list())
     if found != list(range(recipe.folds)):
         raise UsageError(
@@ -138,7 +160,7 @@ def _folds(train: pl.DataFrame, recipe: Recipe) -> pl.Series:
 def _fold(train: pl.DataFrame, fold: pl.Series, number: int) -> Part:
     """Train on the rows of other folds and on those of none."""
     held = (fold == number).fill_null(False)
-    return Part(number, train.filter(~held), train.filter(held), held.arg_true().to_numpy())
+    return Part(number, _apart(train, held), train.filter(held), held.arg_true().to_numpy())
 
 
 def _unseen(validation: pl.DataFrame, train: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
