@@ -60,6 +60,11 @@ def speed_up(backbone: Any, *, precision: Precision) -> list[str]:
     return [f"plain {part} in {count} of {len(layers)} layers: its form is not known" for part, count in missed.items()]
 
 
+def has_int8(family: str) -> bool:
+    """Whether `speed_up` in int8 works here for this `model_type`."""
+    return family in FAMILIES and not isinstance(load_kernels(), Unavailable)
+
+
 def _replace(kernels: Kernels, layer: nn.Module, precision: Precision) -> list[str]:
     """Replace what can be; gives the names of what cannot."""
     missed = []

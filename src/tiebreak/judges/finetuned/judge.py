@@ -18,7 +18,7 @@ from tiebreak.judges.base.loading import config, read_tokenizer, require
 from tiebreak.judges.base.locate import verify
 from tiebreak.judges.finetuned.settings import Settings
 from tiebreak.judges.judge import Judge
-from tiebreak.judges.runtime import Runtime
+from tiebreak.judges.runtime import AUTO, Runtime
 from tiebreak.render import Template
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class FinetunedJudge(Judge):
             raise UsageError(
                 f"--base {runtime.base}: this bundle holds all its weights", expected="no --base with this judge"
             )
-        if runtime.precision == "int8" and self.settings.quantize:
+        if runtime.precision == "int8" and self.settings.four_bits:
             raise UsageError(
-                f"--precision int8: the base of this judge is in 4 bits ({self.settings.quantize}) already",
+                f"--precision int8: the weights of this judge are in 4 bits ({self.settings.four_bits}) already",
                 expected="the precision its layers compute in: auto, fp32, bf16 or fp16",
             )
         self.runtime = runtime
@@ -133,20 +133,26 @@ class FinetunedJudge(Judge):
         """
         from tiebreak.judges.finetuned import loading
 
-        return loading.restore(self.settings, self._base(), self._directory, self.kind, self.runtime)
+        return loading.restore(self.settings, self.base(), self._directory, self.kind, self.runtime)
 
     @cached_property
     def engine(self) -> Engine:
         """The network as it runs on this machine."""
         from tiebreak.engine import Engine, Options
+        from tiebreak.judges.finetuned import loading
 
-        run = self.runtime
-        return Engine(
-            self.network.pooled, Options(max_tokens=run.max_tokens, precision=run.precision, devices=run.devices)
-        )
+        run, precision = self.runtime, self.runtime.precision
+        if precision == AUTO and self.settings.compression is not None:
+            precision = loading.own_precision(self.settings.compression, self.network, run.devices)
+        return Engine(self.network.pooled, Options(max_tokens=run.max_tokens, precision=precision, devices=run.devices))
 
-    def _base(self) -> Base:
-        """Where the weights below the adapter are; their digest and their longest input were checked."""
+    def base(self) -> Base:
+        """Where the weights below the adapter are; their digest and their longest input were checked.
+
+        Raises:
+            DataError: The base is another one than the judge was made on.
+            UsageError: The base is not on this machine, or has fewer positions than the template asks for.
+        """
         recorded = self.settings.base
         if recorded is None:
             base = Base(name=str(self._directory.resolve()))

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import torch
 
+from tiebreak.engine import cpu
 from tiebreak.judges.base import Base
-from tiebreak.judges.finetuned.settings import Settings
+from tiebreak.judges.finetuned.settings import Compression, Settings
 from tiebreak.judges.model import JudgeModel
-from tiebreak.judges.runtime import Runtime
+from tiebreak.judges.runtime import AUTO, Runtime
 
 _DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -27,12 +28,23 @@ def restore(settings: Settings, base: Base, directory: Path, kind: Any, runtime:
             an adapter merged into them, before anything is rounded. A model in 4 bits is quantised where it will run.
     """
     dtype = torch.float32 if runtime.precision == "fp32" else None
-    if settings.quantize:
+    if settings.four_bits:
         dtype = _DTYPES.get(runtime.precision) or _compute_dtype()
     return JudgeModel.restore(
         base, settings.head, kind, adapter=directory if settings.adapter else None, quantize=settings.quantize,
         soft_capping=settings.soft_capping, dtype=dtype, pooling=settings.pooling, device=_device(runtime.devices),
     )  # fmt: skip
+
+
+def own_precision(compression: Compression, network: JudgeModel, devices: str) -> str:
+    """The precision that a compressed judge means by auto: int8 where it was made for rounded inputs and they can be.
+
+    Without int8 kernels its weights are what they are and its inputs are not rounded, which only makes it more exact.
+    """
+    alone_on_cpu = devices == "cpu" or (devices == AUTO and not torch.cuda.is_available())
+    if compression.activation_bits == 8 and alone_on_cpu and cpu.has_int8(network.pooled.config.model_type):
+        return "int8"
+    return AUTO
 
 
 def _compute_dtype() -> torch.dtype:

@@ -102,6 +102,12 @@ class Settings(BaseModel):
         return template
 
     @property
+    def four_bits(self) -> Literal["nf4"] | None:
+        """How the weights are held in 4 bits while the network runs, if they are: GPTQ and AWQ are unpacked at load."""
+        compressed = self.compression is not None and self.compression.method == "nf4"
+        return "nf4" if compressed else self.quantize
+
+    @property
     def equivariant(self) -> bool:
         """Whether exchanging the answers exchanges the probabilities exactly."""
         return True
