@@ -20,6 +20,9 @@ LENGTH: Final = 0.9
 """Rank correlation of P(A) - P(B) with the difference in length from which a label is almost nothing but length. A
 judge of 75 counted features, which leans on length as much as people do, reaches .58 to .77 on six sets of votes."""
 
+SHORTER: Final = -0.8
+"""The same where the shorter answer is preferred: people seldom do, log-likelihoods summed over tokens always."""
+
 LENGTH_WARNING: Final = 0.8
 
 LONGER: Final = 0.97
@@ -82,7 +85,7 @@ def lengths(met: Met, findings: Findings) -> None:
         _summed(met.logits[met.known], a, b, findings)
     if rho is None or longer is None:
         return
-    if abs(rho) >= LENGTH or not 1 - LONGER < longer < LONGER:
+    if rho >= LENGTH or rho <= SHORTER or not 1 - LONGER < longer < LONGER:
         findings.faults.append(
             f"the label is almost nothing but length: rank correlation {rho:+.2f} with the difference in characters, "
             f"the longer answer preferred in {longer:.0%} of rows"

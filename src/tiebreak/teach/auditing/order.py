@@ -162,13 +162,15 @@ def _parts(fit: _Fit) -> str | None:
 
 def _blank(fit: _Fit) -> str | None:
     """A part whose labels know nothing of its votes while the others do: other rows' labels, or hard rows."""
-    edges = np.linspace(0, len(fit.logs), _BLANK_PARTS + 1).astype(int)
-    skills = [fit.skill(slice(int(start), int(stop))) for start, stop in pairwise(edges)]
     whole, spread = fit.skill(slice(None))
     if whole < ERRORS * spread:
         return None
-    for (start, stop), (value, error) in zip(pairwise(edges), skills, strict=True):
-        if int(fit.judged[start:stop].sum()) >= 2 * BLOCK and value + 3 * error < whole / 2:
+    for start, stop in pairwise(np.linspace(0, len(fit.logs), _BLANK_PARTS + 1).astype(int)):
+        part = slice(int(start), int(stop))
+        if int(fit.judged[part].sum()) < 2 * BLOCK:
+            continue
+        value, error = fit.skill(part)
+        if value + 3 * error < whole / 2:
             return (
                 f"the labels of rows {start + 1:,} to {stop:,} know next to nothing of their votes, unlike the others: "
                 "are they those rows' own?"
