@@ -140,7 +140,7 @@ def _dry_run(plan: Plan, *, in_sample: bool, as_json: bool) -> None:
 def _document(plan: Plan, done: list[int]) -> dict[str, Any]:
     teachers = [
         {
-            "judge": str(task.teacher.directory),
+            "judge": task.teacher.place,
             "revision": task.teacher.revision,
             "fold": task.teacher.fold,
             "rows": len(task.rows),
@@ -161,7 +161,7 @@ def _document(plan: Plan, done: list[int]) -> dict[str, Any]:
 def _table(plan: Plan, done: list[int]) -> None:
     lines = [
         [
-            str(task.teacher.directory),
+            task.teacher.place,
             "" if task.teacher.fold is None else str(task.teacher.fold),
             task.teacher.revision,
             f"{len(task.rows):,}",

@@ -43,6 +43,11 @@ class Teacher:
         return found if isinstance(found, str) else None
 
     @property
+    def place(self) -> str:
+        """Where it lies, for people."""
+        return "embedded" if self.directory == judges.EMBEDDED else str(self.directory)
+
+    @property
     def title(self) -> str:
         """Its name without its fold."""
         return _FOLD.sub("", self.manifest.name)
