@@ -93,6 +93,8 @@ def ablate(
     output, votes = Path(output), deal(recipe, train, validation)
     sides = {WITHOUT: recipe, **changes}
     names = folders(list(sides))
+    for folder in (output, *(output / name for name in names.values())):
+        storage.make_directory(folder)
     found: dict[str, list[np.ndarray]] = {name: [] for name in sides}
     for number in range(seeds):
         for name, side in sides.items():
@@ -180,7 +182,6 @@ def _predictions(
             return pl.read_parquet(table)
         # The votes or the recipe were changed since: what is there belongs to another question.
         resume = False
-    storage.make_directory(place.parent)
     outcome = finetune(recipe, votes.train, votes.validation, place, resume=resume, report=report)
     assert outcome.validation is not None  # noqa: S101 - `deal` saw to it
     scored = predictions.align(outcome.validation, votes.held_out)

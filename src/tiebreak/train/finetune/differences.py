@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -107,8 +108,12 @@ class Ablation:
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the fields and the sentences."""
-        return {**asdict(self), "sentences": [change.sentence() for change in self.changes]}
+        """For JSON: the fields and the sentences; a bound that is not defined is null."""
+        document = asdict(self)
+        for change in document["changes"]:
+            bounds = change["difference"]
+            change["difference"] = {key: None if math.isnan(value) else value for key, value in bounds.items()}
+        return {**document, "sentences": [change.sentence() for change in self.changes]}
 
 
 def measure(
@@ -166,6 +171,7 @@ def _side(name: str, p: np.ndarray, rows: Rows) -> Side:
 def _verdict(found: Estimate, learned: bool) -> str:
     if not learned:
         return NOTHING
+    # A bound that is not defined is neither.
     if found.high < 0:
         return HELPS
     return HURTS if found.low > 0 else UNSEEN
