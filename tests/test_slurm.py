@@ -20,7 +20,7 @@ from slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slurm
 
-STEPS = 60
+STEPS = 40
 PATIENCE = 300.0
 """Seconds; Snakemake looks at a job after 1, 12, 33 and 64 seconds, and this machine may have other work."""
 
@@ -43,7 +43,7 @@ teachers:
   - {name: counted, recipe: features, changes: {repeats: 1, folds: 2}}
 combine: {calibrate: none, force: true}
 student: {recipe: student.yaml}
-average: {methods: [tensors], keep: tensors}
+average: {keep: tensors}
 compress: {method: null}
 predict: {teachers: false}
 resources:
@@ -118,12 +118,12 @@ def training(node: Cluster) -> str:
 
 def test_a_chain_is_submitted_requeued_cancelled_and_goes_on(folder: Path, node: Cluster) -> None:
     with flow_run(folder, node) as first:
-        until(lambda: len(steps(folder)) >= 5, first)
+        until(lambda: len(steps(folder)) >= 3, first)
         # What a preemption does: SLURM itself stops the job and queues it again.
         node.run("scontrol", "requeue", training(node))
         until(lambda: any(event.get("resumed_at") for event in history(folder)), first)
         seen = len(steps(folder))
-        until(lambda: len(steps(folder)) >= seen + 5, first)
+        until(lambda: len(steps(folder)) >= seen + 3, first)
         node.run("scancel", training(node))
         assert first.wait(PATIENCE) != 0
     assert "student-fold-0" in (folder / "said").read_text()
