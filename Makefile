@@ -5,7 +5,7 @@ SHARED ?= ../shared/data
 # By itself and first: what else names torch may bring gigabytes of CUDA to a machine without a GPU.
 TORCH ?= torch==2.13.0
 
-.PHONY: help demo test test-llm lint format bench bench-llm docs clean
+.PHONY: help demo test test-llm test-slurm lint format bench bench-llm docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,10 @@ test: lint  ## lint, types and all tests, offline
 
 test-llm: .venv/ray  ## the slow integrations: real models, killed trainings, several workers, offline
 	$(BIN)/python -m pytest -m slow
+
+# Wants root, and from the system: apt-get install slurm-wlm munge. Says so and skips where it has not got them.
+test-slurm: .venv/dev  ## a flow on a SLURM of one node: submitted, requeued, cancelled, resumed; 3 minutes
+	$(BIN)/python -m pytest -m slurm -rs
 
 lint: .venv/dev  ## ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .
