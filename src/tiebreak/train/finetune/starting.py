@@ -169,19 +169,17 @@ def _listed(names: list[Any] | None) -> str:
 
 
 def _load_adapter(model: JudgeModel, directory: Path, *, head: bool) -> None:
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
+    own: dict[str, Tensor] = get_peft_model_state_dict(model.model, save_embedding_layers=False)
     found = load_file(directory / ADAPTER)
-    taken = {name: tensor for name, tensor in found.items() if head or "lora_" in name}
-    try:
-        left = set_peft_model_state_dict(model.model, taken)
-    except RuntimeError as error:
-        raise _misfit(directory, str(error).splitlines()[-1].strip()) from error
-    own = {name for name, tensor in model.model.named_parameters() if tensor.requires_grad}
-    missing = own & {name for name in left.missing_keys if head or "lora_" in name}
-    if wrong := [*left.unexpected_keys, *sorted(missing)]:
-        raise _misfit(directory, f"{len(wrong)} weights, for example {wrong[0]}")
+    wrong = own.keys() ^ found.keys()
+    wrong |= {name for name in own.keys() & found.keys() if own[name].shape != found[name].shape}
+    if wrong:
+        raise _misfit(directory, f"{len(wrong)} weights, for example {min(wrong)}")
+    taken = {name: tensor if head or "lora_" in name else own[name] for name, tensor in found.items()}
+    set_peft_model_state_dict(model.model, taken)
 
 
 def _load_whole(model: JudgeModel, directory: Path, *, head: bool) -> None:
