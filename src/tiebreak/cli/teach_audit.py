@@ -107,8 +107,11 @@ def close(written: Audit, votes: str, *, force: bool) -> None:
     if force:
         console.say(f"warning: teacher {written.teacher} is used by force although {'; '.join(written.faults)}")
         return
+    for fault in written.faults:
+        console.say(f"fault: {fault}")
+    count = len(written.faults)
     raise GateError(
-        f"teacher {written.teacher} is refused:\n" + "\n".join(f"  - {fault}" for fault in written.faults) + "\n",
+        f"the audit refuses teacher {written.teacher} for {count} fault{'s' if count > 1 else ''}",
         expected="a label of its own for every row, from a teacher that knows more than the class shares",
         mend=f"look at the teacher and at how its labels were joined to {votes}; --force uses them all the same",
     )

@@ -42,6 +42,8 @@ LEAN: Final = 0.1
 
 _SAME: Final = 1e-6
 _ROWS: Final = 50
+"""Fewer rows than this tell no rule that labels would follow."""
+
 _FUNCTION: Final = 1e-3
 """Mean squared difference between neighbours, as a share of the variance, below which one follows from the other."""
 
@@ -85,13 +87,14 @@ def lengths(met: Met, findings: Findings) -> None:
         _summed(met.logits[met.known], a, b, findings)
     if rho is None or longer is None:
         return
-    if rho >= LENGTH or rho <= SHORTER or not 1 - LONGER < longer < LONGER:
-        findings.faults.append(
-            f"the label is almost nothing but length: rank correlation {rho:+.2f} with the difference in characters, "
-            f"the longer answer preferred in {longer:.0%} of rows"
-        )
-    elif abs(rho) >= LENGTH_WARNING:
-        findings.warnings.append(f"the label leans on length: rank correlation {rho:+.2f}")
+    extreme = rho >= LENGTH or rho <= SHORTER or not 1 - LONGER < longer < LONGER
+    figures = (
+        f"rank correlation {rho:+.2f} with the difference in characters, the longer answer preferred in {longer:.0%}"
+    )
+    if extreme and int(told.sum()) >= _ROWS:
+        findings.faults.append(f"the label is almost nothing but length: {figures} of rows")
+    elif extreme or abs(rho) >= LENGTH_WARNING:
+        findings.warnings.append(f"the label leans on length: {figures} of rows")
 
 
 def _lead(logits: np.ndarray) -> np.ndarray:
