@@ -10,7 +10,8 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Final
+from types import FrameType
+from typing import IO, Any, Final
 
 from tiebreak import locking
 
@@ -61,6 +62,36 @@ def is_wanted(path: Path, run: str) -> bool:
         return path.read_text(encoding="utf-8") == run and locking.is_held(path)
     except OSError:
         return False
+
+
+class Relay:
+    """Hands a request to stop on to the command, also one that came before the command was there."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Relay:
+        self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._hand_on)
+        # Ctrl-C reaches the command by itself: it is in the same group. (Ignored outright, it would be by both.)
+        self._before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def to(self, process: subprocess.Popen[bytes]) -> None:
+        """Say which command."""
+        self._process = process
+        if self._asked:
+            process.terminate()
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        if self._process is not None:
+            self._process.terminate()
 
 
 class Watch:

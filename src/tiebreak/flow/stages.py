@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import IO, Final
 
 from tiebreak import locking, storage
@@ -84,9 +83,10 @@ def _step(where: Place, node: Node) -> Ended:
     if run and before and before[0].run == run and before[0].key == key and before[0].code in FINAL:
         return Ended(events.FAILED, before[0].code)  # Snakemake tries again; this would only fail again
     goes_on = _prepare(where, node, key)
-    events.tell(where, node.name, events.RESUMED if goes_on else events.STARTED, key=key, run=run)
     started = time.monotonic()
-    code = _command(where, node)
+    with guard.Relay() as relay:
+        events.tell(where, node.name, events.RESUMED if goes_on else events.STARTED, key=key, run=run)
+        code = _command(where, node, relay)
     seconds = time.monotonic() - started
     if code != 0:
         kind = events.STOPPED if code in {STOPPED, -signal.SIGTERM, -signal.SIGINT, 130} else events.FAILED
@@ -151,8 +151,8 @@ def program(node: Node) -> list[str]:
     return [*start, "-m", "tiebreak", *words]
 
 
-def _command(where: Place, node: Node) -> int:
-    """Run it; what it says goes to the log. A request to stop is handed on."""
+def _command(where: Place, node: Node, relay: guard.Relay) -> int:
+    """Run it; what it says goes to the log."""
     environment = {**os.environ, **{variable: str(node.threads) for variable in _THREADS}}
     environment.setdefault("PYTHONUNBUFFERED", "1")
     line = program(node)
@@ -163,25 +163,9 @@ def _command(where: Place, node: Node) -> int:
             line, cwd=where.root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             preexec_fn=guard.dying_with_parent(signal.SIGKILL),
         )  # fmt: skip
-        with _handing_on(process), guard.Watch(where.lock, process):
+        relay.to(process)
+        with guard.Watch(where.lock, process):
             return process.wait()
-
-
-@contextmanager
-def _handing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    def hand_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    # Ctrl-C reaches the command by itself: it is in the same group.
-    before = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, hand_on),
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _publish(where: Place, node: Node, found: Manifest, run: str) -> Ended:
