@@ -23,6 +23,9 @@ COUNTS = {
     "gemma2-9b-qlora-1x16gb": (7_891_456, 9_241_705_984),
     "gemma2-9b-lora-blackpearl": (216_082_944, 9_241_705_984),
     "llama3-8b-full-human-pref": (7_513_321_475, 8_030_261_248 - 128_256 * 4096),
+    "llama3-8b-qlora-blackpearl": (167_784_448, 8_030_261_248 - 128_256 * 4096),
+    "llama3-70b-qlora-blackpearl": (828_399_616, 70_553_706_496 - 128_256 * 8192),
+    "qwen2-72b-qlora-blackpearl": (842_162_176, 72_706_203_648 - 152_064 * 8192),
     "qwen2.5-7b-qlora": (161_491_456, 7_615_616_512 - 152_064 * 3584),
     "deberta-v3-xsmall-512": (70_831_107, 70_682_112),
     "minilm-l6-cpu": (22_714_753 - 384 * 385, 22_713_216),
@@ -34,7 +37,10 @@ def test_every_shipped_recipe_is_counted() -> None:
     assert set(read.shipped()) == COUNTS.keys()
 
 
-@pytest.mark.parametrize("name", COUNTS)
+LARGE = {"llama3-70b-qlora-blackpearl", "qwen2-72b-qlora-blackpearl"}  # a quarter of a minute each
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in COUNTS])
 def test_a_recipe_counts_what_it_must_at_its_real_size(name: str) -> None:
     recipe = read.read(name)
     model = modelling.build(recipe, meta=True)
