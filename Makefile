@@ -5,7 +5,7 @@ SHARED ?= ../shared/data
 # By itself and first: what else names torch may bring gigabytes of CUDA to a machine without a GPU.
 TORCH ?= torch==2.13.0
 
-.PHONY: help demo test test-llm test-slurm lint format bench bench-llm docs clean
+.PHONY: help demo test test-llm test-quant test-slurm lint format bench bench-llm docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +52,12 @@ test-llm: .venv/ray  ## the slow integrations: real models, killed trainings, se
 test-slurm: .venv/dev  ## a flow on a SLURM of one node: submitted, requeued, cancelled, resumed; 3 minutes
 	$(BIN)/python -m pytest -m slurm -rs
 
+# All five ways to fewer bits on a real model, and what vLLM says with the same weights and tokens.
+test-quant: export TIEBREAK_QUANTIZE_PYTHON = $(CURDIR)/.venv-quantize/bin/python
+test-quant: export TIEBREAK_VLLM_PYTHON = $(CURDIR)/.venv-vllm/bin/python
+test-quant: .venv/dev .venv-quantize/done .venv-vllm/plugin  ## fewer bits: GPTQ, AWQ, NF4 and int8 on SmolLM2, and vLLM beside them; 8 minutes
+	$(BIN)/python -m pytest -m quant -rs
+
 lint: .venv/dev  ## ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -75,6 +81,18 @@ bench-llm: .venv/dev .venv-vllm/done .venv-peers/done  ## decoder judges on a CP
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
+# The kernel that lets vLLM read 8-bit weights on a CPU; its entry point is all that vLLM needs of tiebreak.
+.venv-vllm/plugin: .venv-vllm/done
+	.venv-vllm/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+# The environment that `tiebreak compress` would make in the cache on its first use.
+.venv-quantize/done:
+	$(PYTHON) -m venv .venv-quantize
+	.venv-quantize/bin/python -m pip install --quiet "$(TORCH)"
+	.venv-quantize/bin/python -m pip install --quiet "$(TORCH)" llmcompressor==0.14.0.1
+	@touch $@
+
 .venv-peers/done:
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet torch==2.13.0
@@ -85,4 +103,4 @@ docs: .venv/dev  ## write the generated pages of docs/ anew
 	$(BIN)/python docs/generate.py
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .venv-vllm .venv-peers out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-peers .venv-quantize out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

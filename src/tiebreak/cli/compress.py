@@ -11,7 +11,8 @@ from tiebreak.cli import console, options
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
-    from tiebreak.compress.run import Outcome, Task
+    from tiebreak.compress.run import Outcome
+    from tiebreak.compress.task import Task
 
 EPILOG = """
 Examples:
@@ -68,18 +69,19 @@ def command(
 
     from tiebreak import ingest
     from tiebreak.compress.methods import find
-    from tiebreak.compress.run import Task, compress
+    from tiebreak.compress.run import compress
+    from tiebreak.compress.task import Task
     from tiebreak.judges import Runtime
 
     # bitsandbytes regrets on a CPU that it has no kernel from the hub.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if find(method).calibrated and calibration is None:
         raise UsageError(f"--method {method} needs rows to calibrate on", mend="--calibration VOTES, of the training")
-    reading = {"format": input_format, "mapping": options.parse_map(mapping)}
-    held_out = ingest.read(validation, **reading)
+    columns = options.parse_map(mapping)
+    held_out = ingest.read(validation, format=input_format, mapping=columns)
+    seen = held_out.clear() if calibration is None else ingest.read(calibration, format=input_format, mapping=columns)
     task = Task(
-        judge, method, held_out.clear() if calibration is None else ingest.read(calibration, **reading), held_out,
-        output, rows=rows, seed=seed, force=force, python=python,
+        judge, method, seen, held_out, output, rows=rows, seed=seed, force=force, python=python,
         runtime=Runtime(max_length, max_tokens, devices=devices, base=base),
     )  # fmt: skip
     if dry_run:

@@ -7,7 +7,7 @@ from typing import Final
 
 from tiebreak.compress import environment
 from tiebreak.compress.methods import GROUP, Method, find
-from tiebreak.compress.run import Task, check
+from tiebreak.compress.task import Task, check
 from tiebreak.judges.base import Located, resolve
 from tiebreak.judges.base.loading import checkpoint
 from tiebreak.judges.base.locate import weight_files

@@ -122,4 +122,5 @@ def unpack(words: Tensor, bits: int, count: int) -> Tensor:
     """
     shifts = torch.arange(0, 32, bits, dtype=torch.int32)
     found = (words.contiguous()[:, :, None] >> shifts) & (2**bits - 1)
-    return found.flatten(1)[:, :count].float() - 2 ** (bits - 1)
+    whole: Tensor = found.flatten(1)[:, :count].float() - 2 ** (bits - 1)
+    return whole
