@@ -303,9 +303,13 @@ def test_the_best_is_the_smallest_that_is_not_clearly_beaten() -> None:
 def test_one_that_is_clearly_worse_than_the_mean_of_probabilities_is_told(
     averaged: tuple[adapters.Averaged, Path],
 ) -> None:
-    worse = replace(averaged[0].figures["exact"], change=scoring.Estimate(0.2, 0.1, 0.3))
-    assert "do not average well" in adapters.verdict("exact", worse)[0]
-    assert adapters.verdict("exact", replace(worse, change=scoring.Estimate(0.2, -0.1, 0.3))) == []
+    own, likely = averaged[0].figures, scoring.Estimate(0.7, 0.6, 0.8)
+    sure = replace(own["exact"], change=scoring.Estimate(0.2, 0.1, 0.3), log_loss=likely)
+    assert "do not average well" in adapters.verdict("exact", own | {"exact": sure})[0]
+    unsure = replace(sure, change=scoring.Estimate(0.2, -0.1, 0.3))
+    assert adapters.verdict("exact", own | {"exact": unsure}) == []
+    poor = replace(unsure, log_loss=scoring.Estimate(1.5, 1.4, 1.6))
+    assert "no better than the prior" in adapters.verdict("exact", own | {"exact": poor})[0]
 
 
 def test_labels_of_another_file(folds: list[Path]) -> None:
@@ -352,6 +356,17 @@ def test_the_command_looks_before_it_works(
     assert not (tmp_path / "x").exists()
     assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
     assert not list(tmp_path.glob("tiebreak-*")), "no temporary folder is left behind"
+
+
+def test_a_base_inside_the_bundle_stays_there(base: Path, tmp_path: Path) -> None:
+    folds = [made.fold(tmp_path, base, k, self_contained=True, seen=False) for k in range(2)]
+    target = average(folds, tmp_path / "student", "exact")
+    assert (target / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+    whole = made.mean([made.by_peft(base, fold) for fold in folds], [0.5, 0.5])
+    judge = judges.load(target, FP32)
+    assert isinstance(judge, FinetunedJudge)
+    made.close({name: tensor.double() for name, tensor in judge.network.model.state_dict().items()}, whole, 1e-6)
+    made.close(made.stored(average(folds, tmp_path / "merged", "merged")), whole, 1e-6)
 
 
 def test_rows_of_another_seed_are_unseen(folds: list[Path]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -71,7 +71,7 @@ def average(plan: Plan, advance: Advance = lambda _: None, *, place: Path | None
         figures[one.label] = votes.figures(said.probabilities, mean, **one.figures(), swap_gap=said.swap_gap)
     kept = _kept(plan, scored)
     skipped = {one.label: one.reason for one in made if one.reason is not None}
-    warnings = verdict(kept.label, figures[kept.label])
+    warnings = verdict(kept.label, figures)
     document = _document(plan, made, kept, figures, skipped, warnings)
     assert kept.judge is not None  # noqa: S101 - it was scored
     judge = making.with_figures(kept.judge, {"averaging": document}, _card(document))
@@ -95,15 +95,22 @@ def _kept(plan: Plan, scored: dict[Candidate, Scored]) -> Candidate:
     return next(one for one in scored if one.label == best)
 
 
-def verdict(label: str, figures: Figures) -> list[str]:
-    """What speaks against a method: that it is worse than the mean of probabilities beyond its interval."""
-    if not figures.change.low > 0:
-        return []
-    return [
-        f"{label} is worse than the {MEAN} by {figures.change.value:.4f} [{figures.change.low:.4f}, "
-        f"{figures.change.high:.4f}]: these judges do not average well; blend their predictions, or let "
-        "the folds start from common weights (start.bundle)"
-    ]
+def verdict(label: str, figures: Mapping[str, Figures]) -> list[str]:
+    """What speaks against a method: that it is clearly worse than the mean of probabilities, or beats no prior."""
+    one, prior = figures[label], figures[PRIOR].log_loss.value
+    found = []
+    if one.change.low > 0:
+        change = f"{one.change.value:.4f} [{one.change.low:.4f}, {one.change.high:.4f}]"
+        found.append(
+            f"{label} is worse than the {MEAN} by {change}: these judges do not average well; blend their predictions, "
+            "or let the folds start from common weights (start.bundle)"
+        )
+    if one.log_loss.value >= prior:
+        found.append(
+            f"{label} is no better than the prior: log-loss {one.log_loss.value:.4f}, the class shares of these votes "
+            f"give {prior:.4f}"
+        )
+    return found
 
 
 def _document(
