@@ -91,3 +91,11 @@ def test_weights_follow_the_gains(drawn: list[float], prior: float) -> None:
     for loss, weight in zip(drawn, weights, strict=True):
         assert (weight > 0) == (doctor.worthless(loss, prior) is None)
     assert (np.diff(weights[np.argsort(drawn)]) <= 0).all()
+
+
+def test_a_weighting_that_hardly_acted_is_told() -> None:
+    curve = [validated(1, 0.95, 0.55)]
+    (found,) = doctor.diagnose(curve, curve[0].figures, [1.0], fold=1, factors=[0.0, 0.004, 0.008])
+    assert found.startswith("fold 1: the weighting hardly acted: the factors of the rows vary by 0.0040")
+    assert doctor.diagnose(curve, curve[0].figures, [1.0], factors=[0.0, 0.03]) == []
+    assert doctor.diagnose(curve, curve[0].figures, [1.0]) == []

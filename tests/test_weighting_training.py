@@ -157,14 +157,20 @@ def test_processes_share_the_step_and_agree_on_the_factors(world: int, monkeypat
 
 
 def test_the_first_step_has_no_progress_and_strength_nought_changes_nothing(base: Path, tmp_path: Path) -> None:
-    losses: dict[str, list[float]] = {}
+    steps: dict[str, list[Stepped]] = {}
     for name, weighting in {"off": {}, "nought": {**PROGRESS, "strength": 0}, "on": PROGRESS}.items():
-        seen = losses.setdefault(name, [])
+        seen = steps.setdefault(name, [])
         train(finetune_rows.recipe(base, weighting=weighting, max_steps=4), tmp_path / name,
-              lambda event, to=seen: to.append(event.loss) if isinstance(event, Stepped) else None)  # fmt: skip
+              lambda event, to=seen: to.append(event) if isinstance(event, Stepped) else None)  # fmt: skip
+    losses = {name: [event.loss for event in seen] for name, seen in steps.items()}
     assert losses["nought"] == losses["off"]
     assert losses["on"][0] == losses["off"][0]
     assert losses["on"][2:] != losses["off"][2:]
+    spreads = {name: [event.factors for event in seen] for name, seen in steps.items()}
+    assert spreads["off"] == [None] * 4
+    assert spreads["nought"] == [0.0] * 4
+    assert spreads["on"][0] == 0
+    assert all(0 < spread < 1 for spread in spreads["on"][1:])
     assert not list((tmp_path / "off").rglob(SLOW))
     assert list((tmp_path / "on").rglob(SLOW))
 

@@ -22,7 +22,7 @@ import polars as pl
 
 from tiebreak import comparisons, predictions, soft_labels, storage
 from tiebreak.errors import UsageError
-from tiebreak.train.finetune import differences, folding, starting, working
+from tiebreak.train.finetune import differences, folding, starting, teachers, working
 from tiebreak.train.finetune.differences import Ablation, Rows
 from tiebreak.train.finetune.progress import Callback, Said, silence
 from tiebreak.train.finetune.recipe import Recipe
@@ -115,10 +115,12 @@ def check(recipe: Recipe, changes: Mapping[str, Recipe]) -> None:
     """Refuse what would compare different rows, or nothing.
 
     Raises:
-        UsageError: There is such a change, or none at all.
+        UsageError: There is such a change, or none at all, or a side wants teachers that it does not have.
     """
     if not changes:
         raise UsageError("no change is named", expected="KEY=VALUE", mend="weighting.kind=learning_progress")
+    for side in (recipe, *changes.values()):
+        teachers.settled(side)
     for name, changed in changes.items():
         if changed == recipe:
             raise UsageError(f"{name} changes nothing", expected="a value that the recipe does not have")

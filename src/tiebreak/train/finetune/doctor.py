@@ -32,13 +32,17 @@ HOLDS: Final = 0.05
 UNIFORM: Final = math.log(3)
 """Log-loss of three equal probabilities, in nats."""
 
+ACTS: Final = 0.01
+"""A weighting whose factors vary less than this (standard deviation, mean over the steps) has hardly acted."""
+
 TIES: Final = 0.05
 """Share of ties among the votes from which a judge should predict some."""
 
 
 def diagnose(
-    validated: Sequence[Validated], kept: Figures | None, losses: Sequence[float], fold: int | None = None
-) -> list[str]:
+    validated: Sequence[Validated], kept: Figures | None, losses: Sequence[float], fold: int | None = None,
+    factors: Sequence[float] = (),
+) -> list[str]:  # fmt: skip
     """The findings about one training, in plain words; an empty list is a clean bill.
 
     Args:
@@ -46,11 +50,12 @@ def diagnose(
         kept: Figures of the step that the bundle holds.
         losses: Training loss of each step.
         fold: The fold, where there are several.
+        factors: Standard deviation of the rows' factors in each step, where they are weighted by learning progress.
     """
     findings = []
     if kept is not None:
         findings += _of_the_kept(kept, fold is not None) + _of_the_curve(validated)
-    findings += _of_the_losses(losses)
+    findings += _of_the_losses(losses) + _of_the_factors(factors)
     where = "" if fold is None else f"fold {fold}: "
     return [where + finding for finding in findings]
 
@@ -172,3 +177,12 @@ def _of_the_losses(losses: Sequence[float]) -> list[str]:
             "try a lower optimiser.lr, or optimiser.clip"
         ]
     return []
+
+
+def _of_the_factors(factors: Sequence[float]) -> list[str]:
+    if not factors or sum(factors) / len(factors) >= ACTS:
+        return []
+    return [
+        f"the weighting hardly acted: the factors of the rows vary by {sum(factors) / len(factors):.4f} (standard "
+        "deviation) where 1 is no change; weighting.strength higher, or weighting.decay nearer to 1, or leave it out"
+    ]

@@ -194,7 +194,7 @@ class _Training:
                 expected="a finite number",
                 mend="a lower optimiser.lr, or precision=bf16 (the same command then needs --anew)",
             )
-        self._tell(event)
+        self._tell(event if self.progress is None else replace(event, factors=self.progress.spread))
 
     def _validate(self, step: int) -> bool:
         if self.held_out is None:
@@ -244,7 +244,8 @@ class _Training:
         validated = [] if self.record is None else self.record.validated()
         losses = [] if self.record is None else self.record.losses()
         figures = next((event.figures for event in validated if event.step == chosen), None)
-        findings = doctor.diagnose(validated, figures, losses, self.part.fold)
+        factors = [] if self.record is None else self.record.factors()
+        findings = doctor.diagnose(validated, figures, losses, self.part.fold, factors)
         return Fitted(self.model, self.renderers, chosen, self.steps, figures, findings)
 
 

@@ -62,7 +62,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Stepped:
-    """One optimiser step is done. Rates count this process's share times the processes; `memory` is in bytes."""
+    """One optimiser step is done. Rates count this process's share times the processes; `memory` is in bytes.
+
+    `factors` is the standard deviation of what the rows are weighted by where that follows the training, else None.
+    """
 
     step: int
     steps: int
@@ -73,6 +76,7 @@ class Stepped:
     tokens_per_second: float
     seconds_left: float
     memory: int
+    factors: float | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,11 @@ class Record:
         """The training loss of each step."""
         return [line["loss"] for line in _lines(self._path) if line["event"] == "stepped"]
 
+    def factors(self) -> list[float]:
+        """The spread of the rows' factors in each step; empty where they do not follow the training."""
+        spreads = [line.get("factors") for line in _lines(self._path) if line["event"] == "stepped"]
+        return [spread for spread in spreads if spread is not None]
+
     def close(self) -> None:
         """Bring what is buffered to the disk."""
         if self._board is not None:
@@ -219,7 +228,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def _scalars(event: Stepped | Validated) -> dict[str, float]:
     if isinstance(event, Stepped):
         shown = ("loss", "lr", "gradient_norm", "rows_per_second", "tokens_per_second", "memory")
-        return {f"train/{name}": getattr(event, name) for name in shown}
+        also = () if event.factors is None else ("factors",)
+        return {f"train/{name}": getattr(event, name) for name in (*shown, *also)}
     found = ("log_loss", "accuracy", "macro_f1", "spread", "tie_share")
     return {f"validation/{name}": getattr(event.figures, name) for name in found}
 
