@@ -167,23 +167,23 @@ def _is_function(values: np.ndarray, of: np.ndarray) -> bool:
 
 def orders(met: Met, findings: Findings) -> None:
     """How far the two orders of the answers disagree, and whether one side is favoured."""
-    gaps = met.labels["swap_gap"].drop_nulls()
-    gaps = gaps.filter(gaps.is_finite())
-    mean, p99 = (float(gaps.mean()), float(gaps.quantile(0.99) or 0.0)) if len(gaps) else (None, None)  # type: ignore[arg-type]
-    p, judged = met.p[met.known], met.judged
-    lean = float((p[:, 0] - p[:, 1]).mean())
-    findings.note(swap_gap_known=len(gaps), swap_gap_mean=mean, swap_gap_p99=p99, lean_to_a=lean)
+    gaps = met.labels["swap_gap"].fill_null(float("nan")).to_numpy()
+    gaps = gaps[np.isfinite(gaps)]
+    mean, p99 = (float(gaps.mean()), float(np.quantile(gaps, 0.99))) if len(gaps) else (None, None)
+    findings.note(swap_gap_known=len(gaps), swap_gap_mean=mean, swap_gap_p99=p99)
     if mean is not None and mean > DISAGREEMENT:
         findings.warnings.append(
             f"the two orders of the answers disagree by {mean:.2f} on average: judge both (--swap)"
         )
-    voted = (
-        float(np.average((met.targets[:, 0] - met.targets[:, 1])[judged], weights=met.weights[judged]))
-        if judged.any()
-        else 0.0
-    )
-    if abs(lean - voted) > LEAN:
-        findings.warnings.append(f"one side is favoured: P(A) - P(B) is {lean:+.2f} on average, votes {voted:+.2f}")
+    lead = met.p[:, 0] - met.p[:, 1]
+    rows = met.judged if met.judged.any() else met.known
+    voted = np.nan_to_num(met.targets[rows, 0] - met.targets[rows, 1])
+    weights = met.weights[rows] if met.judged.any() else None
+    said, wanted = float(np.average(lead[rows], weights=weights)), float(np.average(voted, weights=weights))
+    findings.note(lean_to_a=float(lead[met.known].mean()))
+    # Two standard errors of a vote's side, so that few rows accuse nobody.
+    if abs(said - wanted) > LEAN + 2 / np.sqrt(rows.sum()):
+        findings.warnings.append(f"one side is favoured: P(A) - P(B) is {said:+.2f} on average, votes {wanted:+.2f}")
 
 
 def origin(met: Met, findings: Findings, *, allow_in_sample: bool) -> None:
