@@ -113,7 +113,9 @@ def test_doubled_ids_are_refused(real_votes: tuple[pl.DataFrame, Path], tmp_path
     assert f"for example {table['id'][0]!r}" in done.stderr
 
 
-def test_labels_aligned_by_position_are_refused(real_votes: tuple[pl.DataFrame, Path], tmp_path: Path) -> None:
+def test_labels_aligned_by_position_are_refused(
+    real_votes: tuple[pl.DataFrame, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Row numbers for ids; and the right ids beside probabilities of a table in another order."""
     table, path = real_votes
     p = _knowing(table)
@@ -122,14 +124,14 @@ def test_labels_aligned_by_position_are_refused(real_votes: tuple[pl.DataFrame, 
     assert done.returncode == 6
     assert "the labels' ids are the row numbers from 0: they were aligned by position" in done.stderr
     foreign(table["id"], np.roll(p, 1, axis=0)).write_csv(tmp_path / "shifted.csv")
-    done = tiebreak("teach", "audit", tmp_path / "shifted.csv", "--votes", path, "--json")
-    assert done.returncode == 6
-    assert "the labels belong to other rows: shifted by +1 row" in " ".join(json.loads(done.stdout)["faults"])
+    assert cli.run(["teach", "audit", str(tmp_path / "shifted.csv"), "--votes", str(path), "--json"]) == 6
+    assert "the labels belong to other rows: shifted by +1 row" in " ".join(
+        json.loads(capsys.readouterr().out)["faults"]
+    )
     moved = labels(table, p).with_columns(pl.Series("id", np.roll(table["id"].to_numpy(), 1)))
     moved.write_parquet(tmp_path / "hashed.parquet")
-    done = tiebreak("teach", "audit", tmp_path / "hashed.parquet", "--votes", path)
-    assert done.returncode == 6
-    assert "judged under the id of another row, as if aligned by position" in done.stderr
+    assert cli.run(["teach", "audit", str(tmp_path / "hashed.parquet"), "--votes", str(path)]) == 6
+    assert "judged under the id of another row, as if aligned by position" in capsys.readouterr().err
 
 
 def _knowing(table: pl.DataFrame) -> np.ndarray:
@@ -143,15 +145,15 @@ def _knowing(table: pl.DataFrame) -> np.ndarray:
 
 @real
 @pytest.mark.parametrize(("teacher", "log_loss", "accuracy"), [("m1", 0.9488, 0.545), ("m2", 0.9389, 0.562)])
-def test_real_judges_of_real_votes_pass(teacher: str, log_loss: float, accuracy: float, tmp_path: Path) -> None:
-    (tmp_path / "llm.parquet").write_bytes(LLMS.read_bytes())
+def test_real_judges_of_real_votes_pass(
+    teacher: str, log_loss: float, accuracy: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llms = tmp_path / "llm.parquet"
+    llms.write_bytes(LLMS.read_bytes())
     columns = f"{teacher}_a,{teacher}_b,{teacher}_tie"
-    done = tiebreak(
-        "teach", "audit", "llm.parquet", "--votes", "llm.parquet", "--columns", columns, "--name", teacher, "--json",
-        cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    command = ["teach", "audit", str(llms), "--votes", str(llms), "--columns", columns, "--name", teacher, "--json"]
+    assert cli.run(command) == 0
+    found = json.loads(capsys.readouterr().out)
     assert found["passed"]
     assert not found["forced"]
     assert found["teacher"] == teacher
