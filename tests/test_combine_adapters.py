@@ -312,6 +312,14 @@ def test_one_that_is_clearly_worse_than_the_mean_of_probabilities_is_told(
     assert "no better than the prior" in adapters.verdict("exact", own | {"exact": poor})[0]
 
 
+def test_judges_in_folders_of_one_name_are_told_apart() -> None:
+    assert alike.names([Path("a/fold-0"), Path("b/fold-1")]) == ["fold-0", "fold-1"]
+    assert alike.names([Path("a/x/judge"), Path("b/x/judge"), Path("b/y/judge")]) == [
+        "a/x/judge", "b/x/judge", "b/y/judge",
+    ]  # fmt: skip
+    assert alike.names([Path("a/judge"), Path("a/judge")]) == ["judge", "judge"]
+
+
 def test_labels_of_another_file(folds: list[Path]) -> None:
     bare, labels = HELD.drop("label"), HELD.select("id", "label").reverse()
     assert planning.relabelled(bare, labels)["label"].equals(HELD["label"])
@@ -335,7 +343,10 @@ def test_the_command(folds: list[Path], tmp_path: Path, capsys: pytest.CaptureFi
     document = json.loads(report.read_text())
     assert document["method"] == "svd:6"
     assert document == bundle.read(target).metrics["averaging"]
-    assert run([str(argument) for argument in [*arguments, "--json"]]) == 0
+    each = ["--json", "--each", tmp_path / "each"]
+    assert run([str(argument) for argument in [*arguments, *each]]) == 0
+    assert {path.name for path in (tmp_path / "each").iterdir()} == {"tensors", "exact", "svd", "merged"}
+    assert made.stored(tmp_path / "each" / "svd").keys() == made.stored(target).keys()
     printed = json.loads(capsys.readouterr().out)
     assert printed["averaging"] == document, "the same twice"
 

@@ -26,20 +26,17 @@ class Member:
     Attributes:
         path: Its bundle.
         judge: The judge; nothing of its weights is loaded yet.
+        name: What it is called in tables: its folder, or, where folders are called alike, as much of the path as it takes.
     """
 
     path: Path
     judge: FinetunedJudge
+    name: str
 
     @property
     def settings(self) -> Settings:
         """What its bundle says of the network."""
         return self.judge.settings
-
-    @property
-    def name(self) -> str:
-        """Its folder's name, which tells folds apart."""
-        return self.path.resolve().name
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -51,8 +48,21 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def member(path: Path) -> Member:
+def names(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart, all of one length."""
+    places = [path.resolve().parts for path in paths]
+    length = 1
+    while len({place[-length:] for place in places}) < len(set(places)):
+        length += 1
+    return ["/".join(place[-length:]) for place in places]
+
+
+def member(path: Path, name: str | None = None) -> Member:
     """Read a bundle that can be combined.
+
+    Args:
+        path: The bundle.
+        name: What it is called; None: as its folder.
 
     Raises:
         BundleError: It is no bundle, or is damaged.
@@ -67,7 +77,7 @@ def member(path: Path) -> Member:
         )
     if getattr(judge.settings, "compression", None) is not None:
         raise UsageError(f"{path}: its weights are compressed", expected="the judge that it was compressed from")
-    return Member(path, judge)
+    return Member(path, judge, name or path.resolve().name)
 
 
 def check(members: Sequence[Member]) -> None:

@@ -78,7 +78,7 @@ def plan(
         DataError: The judges do not belong together, or no validation row is left.
         GateError: With weights oof: no judge is better than the prior.
     """
-    found = [alike.member(path) for path in bundles]
+    found = [alike.member(path, called) for path, called in zip(bundles, alike.names(bundles), strict=True)]
     alike.check(found)
     asked, rank = _method(method)
     merging.check_dtype(dtype)
