@@ -26,7 +26,7 @@ class Member:
     Attributes:
         path: Its bundle.
         judge: The judge; nothing of its weights is loaded yet.
-        name: What it is called in tables: its folder, or, where folders are called alike, as much of the path as it takes.
+        name: What it is called in tables: its folder, or as much of the path as tells it from the others.
     """
 
     path: Path
