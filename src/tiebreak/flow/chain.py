@@ -325,7 +325,8 @@ class _Chain:
                 "--validation", validation, "--rows", str(compress.rows), *python,
                 *(["--force"] if compress.force else []), "-o", f"stages/compress/{JUDGE}",
             ]  # fmt: skip
-            judge = self.add("compress", "compress", command, JUDGE, about=f"its weights in {compress.method}")
+            about = f"its weights in {compress.method}"
+            judge = self.add("compress", "compress", command, JUDGE, about=about, resumable=True)
             about = "the compressed student on the test rows"
             self._predict("predict-compress", judge, swap="none", about=about, rung=compress.method)
         final = self._at(f"predict-{last}")

@@ -18,7 +18,7 @@ from tiebreak import locking
 RUN: Final = "TIEBREAK_FLOW_RUN"
 """Environment variable with the name of the run that a job belongs to; not set for jobs of a cluster."""
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 """Seconds that a command has to save its work before it is killed."""
 
 _PERIOD: Final = 0.5
@@ -95,12 +95,17 @@ class Relay:
 
 
 class Watch:
-    """While a command runs: stop it once nobody wants it any more. Does nothing for jobs of a cluster."""
+    """While a command runs: stop it once nobody wants it any more. Does nothing for jobs of a cluster.
+
+    Attributes:
+        stopped: Whether it was stopped.
+    """
 
     def __init__(self, path: Path, process: subprocess.Popen[bytes]) -> None:
         self._path = path
         self._process = process
         self._run = os.environ.get(RUN, "")
+        self.stopped = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -115,6 +120,7 @@ class Watch:
     def _watch(self) -> None:
         while not self._over.wait(_PERIOD):
             if not is_wanted(self._path, self._run):
+                self.stopped = True
                 self._process.terminate()
                 if not self._over.wait(PATIENCE):
                     self._process.kill()

@@ -164,8 +164,9 @@ def _command(where: Place, node: Node, relay: guard.Relay) -> int:
             preexec_fn=guard.dying_with_parent(signal.SIGKILL),
         )  # fmt: skip
         relay.to(process)
-        with guard.Watch(where.lock, process):
-            return process.wait()
+        with guard.Watch(where.lock, process) as watch:
+            code = process.wait()
+        return STOPPED if watch.stopped and code else code
 
 
 def _publish(where: Place, node: Node, found: Manifest, run: str) -> Ended:
