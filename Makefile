@@ -5,7 +5,7 @@ SHARED ?= ../shared/data
 # By itself and first: what else names torch may bring gigabytes of CUDA to a machine without a GPU.
 TORCH ?= torch==2.13.0
 
-.PHONY: help demo test test-llm test-flow test-quant test-slurm lint format bench bench-llm docs clean
+.PHONY: help demo test test-llm test-flow test-flow test-quant test-slurm lint format bench bench-llm docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,11 @@ test: lint  ## lint, types and all tests, offline
 
 test-llm: .venv/ray  ## the slow integrations: real models, killed trainings, several workers, offline
 	$(BIN)/python -m pytest -m slow
+
+# The page's own commands with a real model; another environment of a quantiser: TIEBREAK_QUANTIZE_PYTHON.
+test-flow: export TIEBREAK_QUANTIZE_PYTHON ?= $(CURDIR)/.venv-quantize/bin/python
+test-flow: .venv/dev .venv-quantize/done  ## the whole chain with SmolLM2, from votes to a submission; 15 minutes
+	$(BIN)/python -m pytest -m chain -rs
 
 # Wants root, and from the system: apt-get install slurm-wlm munge. Says so and skips where it has not got them.
 test-slurm: .venv/dev  ## a flow on a SLURM of one node: submitted, requeued, cancelled, resumed; 3 minutes

@@ -99,7 +99,7 @@ def kill(folder: Path, name: str, target: int, delay: float, *, alone: bool) -> 
 def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     pytest.importorskip("snakemake")
     votes(90).drop("group").write_parquet(tmp_path / "votes.parquet")
-    base = tiny.save(tmp_path / "base", "llama", num_hidden_layers=30)
+    base = tiny.save(tmp_path / "base", "llama")
     (tmp_path / "small.yaml").write_text(FLOW.format(base=base))
     run(tmp_path, "whole")
     nodes = place.read(Place(tmp_path / "whole"))
