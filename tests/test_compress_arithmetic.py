@@ -81,7 +81,7 @@ def test_the_group_divides_every_layer(widths: set[int], size: int) -> None:
 
 
 def test_widths_that_no_group_divides_are_refused_with_another_way() -> None:
-    with pytest.raises(UsageError, match="100 inputs.*int8"):
+    with pytest.raises(UsageError, match=r"100 inputs.*int8"):
         group_size({128, 100})
     with pytest.raises(UsageError, match="--method gptq-4"):
         find("gptq4")
@@ -146,7 +146,11 @@ def test_whole_int8_and_groups_in_any_order() -> None:
 
 def quantised(**changes: object) -> dict[str, object]:
     weights = {"type": "int", "strategy": "group", "num_bits": 4} | changes
-    return {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"g": {"weights": weights}}}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {"g": {"weights": weights}},
+    }
 
 
 @pytest.mark.parametrize("change", [{"type": "float"}, {"num_bits": 3}, {"strategy": "block"}])
