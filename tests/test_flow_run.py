@@ -17,9 +17,10 @@ import pytest
 from conftest import tiebreak
 from tiebreak import locking, samples, storage
 from tiebreak.errors import DataError, UsageError
-from tiebreak.flow import events, guard, manifest, place, settling, stages, status
+from tiebreak.flow import events, guard, leases, manifest, place, settling, stages, status
 from tiebreak.flow.node import Node
 from tiebreak.flow.place import Place
+from tiebreak.flow.schema import Resources
 
 VOTES = "votes.parquet"
 
@@ -174,6 +175,25 @@ def endless(where: Place) -> Place:
         where, [Node("import", "data", ("data", "import", "pipe.csv", "-o", f"stages/import/{VOTES}"), (), (VOTES,))]
     )
     return where
+
+
+def test_a_gpu_is_lent_to_one_job_at_a_time(where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(leases.VISIBLE, "3,5,7")
+    with leases.leased(where, 2) as first, leases.leased(where, 1) as second:
+        assert (first, second) == (["3", "5"], ["7"])
+    with leases.leased(where, 3) as all_of_them, leases.leased(where, 0) as none:
+        assert (all_of_them, none) == (["3", "5", "7"], [])
+    monkeypatch.setenv(guard.RUN, "this")
+    held = guard.claim(where.lock, "this")
+    first_node = place.read(where)[0]
+    place.write(
+        where,
+        [Node(**{**vars(first_node), "resources": Resources(gpus=1), "about": "echo $CUDA_VISIBLE_DEVICES >$OUT"})],
+    )
+    assert held is not None
+    with held, leases.leased(where, 1):
+        assert stages.step(where.root, "import").kind == "done"
+    assert (where.stage("import") / VOTES).read_text() == "5\n"
 
 
 def begin(where: Place, **environment: str) -> subprocess.Popen[bytes]:

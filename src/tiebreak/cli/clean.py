@@ -34,6 +34,7 @@ def command(
     no_prompt: Annotated[str, typer.Option(help="The prompt is empty: keep or drop.")] = "keep",
     no_label: Annotated[str, typer.Option(help="There is no label: keep or drop.")] = "keep",
     blind: Annotated[bool, typer.Option("--blind", help="Forget all labels, hard and soft.")] = False,
+    prefix: Annotated[str, typer.Option(help="Put before every id, so that rows of two sources differ.")] = "",
     input_format: options.InputFormat = "auto",
     mapping: options.Map = None,
     report: tables.ReportFile = None,
@@ -60,8 +61,16 @@ def command(
     if blind:
         kept = _without_labels(kept)
         console.note(f"forgot the labels of {plural(kept.height, 'row')}")
+    if prefix:
+        kept = _prefixed(kept, prefix)
     tables.write(kept, output, dry_run=dry_run)
     tables.report(done.as_dict(), as_json=as_json, to=report)
+
+
+def _prefixed(table: pl.DataFrame, prefix: str) -> pl.DataFrame:
+    import polars as pl
+
+    return table.with_columns((pl.lit(prefix) + pl.col("id")).alias("id"))
 
 
 def _without_labels(table: pl.DataFrame) -> pl.DataFrame:

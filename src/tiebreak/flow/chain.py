@@ -125,14 +125,16 @@ class _Chain:
         self._tidy("overlap", name, [self._at(known), table, "--drop"], about)
 
     def _others(self, kind: str, files: list[str], limit: int | None, about: str) -> None:
-        """Rows of another source, without those that occur in the votes."""
-        self._import(f"data-{kind}-import", files, limit, about)
-        last = f"data-{kind}"
+        """Rows of another source, with ids of their own, without those that occur in the votes."""
+        last, first = f"data-{kind}", f"data-{kind}-clean"
+        self._import(f"{last}-import", files, limit, about)
+        named = [self._at(f"{last}-import"), "--prefix", f"{kind}-"]
+        self._tidy("clean", first, named, "ids that tell them from the votes")
         if "data-test" in self.nodes:
-            self._drop(f"{last}-new", "data-test", self._at(f"data-{kind}-import"), f"{about}, none of the test votes")
+            self._drop(f"{last}-new", "data-test", self._at(first), f"{about}, none of the test votes")
             self._drop(last, "data-unique", self._at(f"{last}-new"), f"{about}, none of the votes")
         else:
-            self._drop(last, "data-unique", self._at(f"data-{kind}-import"), f"{about}, none of the votes")
+            self._drop(last, "data-unique", self._at(first), f"{about}, none of the votes")
 
     # --- trainings
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tiebreak.errors import ResourceError
+from tiebreak.flow import leases
 from tiebreak.flow.node import Node
 from tiebreak.flow.snakefile import Wanted
 
@@ -43,7 +43,7 @@ def local(nodes: Sequence[Node], *, cores: int | None = None, gpus: int | None =
         ResourceError: A node asks for more GPUs than there are.
     """
     cores = len(os.sched_getaffinity(0)) if cores is None else cores
-    gpus = len(devices()) if gpus is None else gpus
+    gpus = len(leases.devices()) if gpus is None else gpus
     for node in nodes:
         if node.gpus > gpus:
             raise ResourceError(
@@ -53,11 +53,3 @@ def local(nodes: Sequence[Node], *, cores: int | None = None, gpus: int | None =
             )
     arguments = ("--executor", "local", "--cores", str(cores), "--resources", f"gpu={gpus}", "--latency-wait", "5")
     return Launch(arguments, lambda node: {"gpu": node.gpus} if node.gpus else {}, local=True)
-
-
-def devices() -> list[int]:
-    """Numbers of the NVIDIA GPUs of this machine that this process may use."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [int(word) for word in visible.split(",") if word.strip().isdigit()]
-    return sorted(int(path.name[6:]) for path in Path("/dev").glob("nvidia[0-9]*"))

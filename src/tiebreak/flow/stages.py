@@ -21,7 +21,7 @@ from typing import IO, Final
 
 from tiebreak import locking, storage
 from tiebreak.errors import UsageError
-from tiebreak.flow import events, guard, manifest, place
+from tiebreak.flow import events, guard, leases, manifest, place
 from tiebreak.flow.manifest import Manifest
 from tiebreak.flow.node import STAGES, Node
 from tiebreak.flow.place import MANIFEST, Place
@@ -86,7 +86,8 @@ def _step(where: Place, node: Node) -> Ended:
     started = time.monotonic()
     with guard.Relay() as relay:
         events.tell(where, node.name, events.RESUMED if goes_on else events.STARTED, key=key, run=run)
-        code = _command(where, node, relay)
+        with leases.leased(where, node.gpus if run else 0) as lent:
+            code = _command(where, node, relay, lent)
     seconds = time.monotonic() - started
     if code != 0:
         kind = events.STOPPED if code in {STOPPED, -signal.SIGTERM, -signal.SIGINT, 130} else events.FAILED
@@ -151,10 +152,12 @@ def program(node: Node) -> list[str]:
     return [*start, "-m", "tiebreak", *words]
 
 
-def _command(where: Place, node: Node, relay: guard.Relay) -> int:
+def _command(where: Place, node: Node, relay: guard.Relay, lent: list[str]) -> int:
     """Run it; what it says goes to the log."""
     environment = {**os.environ, **{variable: str(node.threads) for variable in _THREADS}}
     environment.setdefault("PYTHONUNBUFFERED", "1")
+    if lent:
+        environment[leases.VISIBLE] = ",".join(lent)
     line = program(node)
     with where.log(node.name).open("ab") as log:
         log.write(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')}  tiebreak {' '.join(node.command)}\n".encode())
