@@ -141,10 +141,15 @@ def _tell(found: Combination, overruled: list[str]) -> None:
         console.note(
             f"  {found.remembered:,} rows with votes are in some teacher's training data: nothing is fitted on them"
         )
-    console.note(f"  fitted on {found.fitted_on:,} votes; no label has seen its own row's vote: {found.folds}")
-    if found.calibration != "none":
-        for teacher, words in found.words.items():
-            console.note(f"  {teacher}: {'; '.join(words)}")
+    console.note(f"  fitted on {found.fitted_on:,} votes, by whole groups: no label has seen its own row's vote")
+    if found.calibration == "none":
+        return
+    for teacher, words in found.words.items():
+        console.note(f"  {teacher}: {'; '.join(words)}")
+        before, after = (found.measures.get(name) for name in (teacher, f"{teacher}, calibrated"))
+        if before and after and after.log_loss.value > before.log_loss.value:
+            lost = after.log_loss.value - before.log_loss.value
+            console.note(f"note: {teacher} is {lost:.4f} worse for being calibrated: --calibrate none, or temperature")
 
 
 def _print(found: Combination) -> None:

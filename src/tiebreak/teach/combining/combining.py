@@ -16,7 +16,7 @@ from tiebreak.calibrate.words import describe
 from tiebreak.comparisons import SOFT
 from tiebreak.errors import UsageError
 from tiebreak.scoring import Bootstrap, Estimate, row_hits, row_log_loss
-from tiebreak.teach.combining.crossing import AS_IS, Crossed, cross_fit
+from tiebreak.teach.combining.crossing import AS_IS, FOLDS, Crossed, cross_fit
 from tiebreak.teach.combining.opinions import Opinions, gather
 
 METHODS: Final = ("probabilities", "logits", "weights")
@@ -48,7 +48,6 @@ class Combination:
         chosen: The name of the one that was written.
         weights: Fitted weights by teacher, on all votes.
         words: What the calibration of each teacher does.
-        folds: How rows were kept from their own votes.
         fitted_on: Rows that anything was fitted on.
         remembered: Rows left out of that because some teacher was trained on them.
         left_out: Comparisons that some teacher did not label.
@@ -62,7 +61,6 @@ class Combination:
     chosen: str
     weights: dict[str, float]
     words: dict[str, list[str]]
-    folds: str
     fitted_on: int
     remembered: int
     left_out: int
@@ -78,7 +76,7 @@ class Combination:
             "fitted_on": self.fitted_on,
             "remembered": self.remembered,
             "left_out": self.left_out,
-            "folds": self.folds,
+            "folds": FOLDS,
             "weights": self.weights,
             "calibrations": self.words,
             "faults": self.faults,
@@ -144,7 +142,6 @@ def combine(
             teacher: describe(map_) if map_ else ["left as it is"]
             for teacher, map_ in zip(opinions.names, crossed.recipe.calibrations, strict=True)
         },
-        folds=crossed.folds,
         fitted_on=int(opinions.fitting.sum()),
         remembered=int((opinions.remembered & ~np.isnan(opinions.targets).any(axis=1)).sum()),
         left_out=opinions.left_out,

@@ -6,17 +6,17 @@ tell the student a little of it. Here no label has.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from tiebreak import calibrate, pooling
+from tiebreak import calibrate, dealing, pooling
 from tiebreak.calibrate.families import FAMILIES
 from tiebreak.calibrate.nested import fit_rows
 from tiebreak.calibration import Calibration
 from tiebreak.errors import DataError
-from tiebreak.pooling.judging import fold_of
 from tiebreak.teach.combining.opinions import Opinions
 
 FOLDS: Final = 5
@@ -53,13 +53,11 @@ class Crossed:
         calibrated: Shape (teachers, rows, 3).
         weights: Shape (rows, teachers): the fitted weights that a row gets.
         recipe: Fitted on all votes: what a row without a vote gets.
-        folds: How the folds were made, in words.
     """
 
     calibrated: np.ndarray
     weights: np.ndarray
     recipe: Recipe
-    folds: str
 
 
 def cross_fit(opinions: Opinions, family: str, *, force: bool, seed: int) -> Crossed:
@@ -72,7 +70,7 @@ def cross_fit(opinions: Opinions, family: str, *, force: bool, seed: int) -> Cro
     equivariant = tuple(calibrate.is_equivariant(table) for table in opinions.tables.values())
     if not used.any():
         return _unfitted(opinions, family, equivariant)
-    fold, how = _folds(opinions, used, seed)
+    fold = _folds(opinions, used, seed)
     recipe = _fit(opinions, used, family, equivariant, force=force, seed=seed)
     calibrated = recipe.calibrated(opinions.p)
     weights = np.tile(recipe.weights, (len(fold), 1))
@@ -81,7 +79,7 @@ def cross_fit(opinions: Opinions, family: str, *, force: bool, seed: int) -> Cro
         other = _fit(opinions, used & ~inside, family, equivariant, force=force, seed=seed)
         calibrated[:, inside] = other.calibrated(opinions.p[:, inside])
         weights[inside] = other.weights
-    return Crossed(calibrated, weights, recipe, how)
+    return Crossed(calibrated, weights, recipe)
 
 
 def _unfitted(opinions: Opinions, family: str, equivariant: tuple[bool, ...]) -> Crossed:
@@ -94,7 +92,7 @@ def _unfitted(opinions: Opinions, family: str, equivariant: tuple[bool, ...]) ->
         )
     count, rows = opinions.p.shape[:2]
     recipe = Recipe((None,) * count, equivariant, np.full(count, 1 / count))
-    return Crossed(opinions.p.copy(), np.full((rows, count), 1 / count), recipe, "nothing was fitted")
+    return Crossed(opinions.p.copy(), np.full((rows, count), 1 / count), recipe)
 
 
 def _fit(
@@ -115,18 +113,16 @@ def _fit(
     return Recipe(recipe.calibrations, equivariant, fitted)
 
 
-def _folds(opinions: Opinions, used: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
-    """The fold of each row that anything is fitted on, -1 elsewhere; the votes' own where they have some."""
-    tables = [opinions.rows, *opinions.tables.values()]
-    for name, table in zip(["the votes", *opinions.names], tables, strict=True):
-        fold = table["fold"].cast(int).fill_null(-1).to_numpy()
-        if (fold[used] >= 0).all() and len(np.unique(fold[used])) > 1 and _keeps_groups(fold, opinions.groups):
-            return np.where(used, fold, -1), f"the {len(np.unique(fold[used]))} folds of {name}"
+def _folds(opinions: Opinions, used: np.ndarray, seed: int) -> np.ndarray:
+    """The fold of each row that anything is fitted on, -1 elsewhere: whole groups, dealt without a look at the votes.
+
+    Not the folds of the teachers: there each fold's labels would be calibrated by what was learned of other teachers.
+    """
+
+    def draw(name: str) -> bytes:
+        return hashlib.blake2b(f"{seed}\n{name}".encode(), digest_size=8).digest()
+
     dealt = np.full(len(used), -1)
-    dealt[used] = fold_of(opinions.groups[used], opinions.targets[used], FOLDS, seed)
-    return dealt, f"{FOLDS} folds dealt by group"
-
-
-def _keeps_groups(fold: np.ndarray, groups: np.ndarray) -> bool:
-    pairs = np.unique(np.stack([groups, fold]), axis=1)
-    return len(pairs[0]) == len(np.unique(groups))
+    mass = np.ones((int(used.sum()), 1))
+    dealt[used] = dealing.deal(opinions.groups[used], mass, [1 / FOLDS] * FOLDS, draw=draw)
+    return dealt
