@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import distil_rows
 import finetune_rows
 from tiebreak import bundle, predictions, row_hashes, samples, scoring, soft_labels
-from tiebreak.errors import GateError, UsageError
+from tiebreak.errors import DataError, GateError, UsageError
 from tiebreak.train.finetune import read, self_distilling
 from tiebreak.train.finetune.folding import parts
 from tiebreak.train.finetune.loss import loss
@@ -199,6 +199,9 @@ def test_the_rows_of_the_teacher(base: Path) -> None:
     assert filled["fold"].null_count() == 0
     assert filled["fold"].head(30).equals(folds.head(30))
     assert filled.filter(pl.col("id") == "38")["fold"].item() == 0  # beside its group
+    made = VOTES.with_columns(source=pl.when(pl.col("id") == "5").then(pl.lit("pseudo:x")).otherwise("source"))
+    with pytest.raises(DataError, match="1 pseudo-labelled rows: they have a teacher already"):
+        self_distilling.rows(teacher, made, todo)
     weighted = single.model_copy(update={"weighting": single.weighting.model_copy(update={"kind": "margin"})})
     assert self_distilling.teacher(weighted).weighting.kind is None
 

@@ -58,23 +58,41 @@ def finetune(
         StoppedError: The process was asked to stop (SIGTERM, Ctrl-C); its state is saved.
         GateError: The loss is not a number any more, or the teacher of `self_distil` is worth nothing.
     """
-    output = Path(output)
     with processes.joined(), Stopper() as stopper:
-        run = _Run.of(recipe, [str(one) for one in teachers], train, validation, output, fold)
-        if processes.first():
-            working.begin(output, run.identity, run.recipe, resume=resume)
-            for note in run.notes:
-                report(Said(note))
-        processes.barrier()
-        if run.recipe.self_distil:
-            run = run.with_own_teacher(train, report)
-        for place in run.places:
-            _train(place, run, stopper, report)
-        outcome = outcomes.collect(run.places, output, run.notes)
-        if processes.first():
-            outcomes.write(outcome)
-        processes.barrier()
+        run = _Run.of(recipe, [str(one) for one in teachers], train, validation, Path(output), fold)
+        return _through(run, train, stopper, report, resume=resume)
+
+
+def _through(run: _Run, train: pl.DataFrame, stopper: Stopper, report: Callback, *, resume: bool = True) -> Outcome:
+    """Do what is to be done, from wherever it was left."""
+    if processes.first():
+        working.begin(run.output, run.identity, run.recipe, resume=resume)
+        for note in run.notes:
+            report(Said(note))
+    processes.barrier()
+    if run.recipe.self_distil:
+        run = _with_own_teacher(run, train, stopper, report)
+    for place in run.places:
+        _train(place, run, stopper, report)
+    outcome = outcomes.collect(run.places, run.output, run.notes)
+    if processes.first():
+        outcomes.write(outcome)
+    processes.barrier()
     return outcome
+
+
+def _with_own_teacher(run: _Run, train: pl.DataFrame, stopper: Stopper, report: Callback) -> _Run:
+    """Train the folds that are the run's own teacher, or go on with them; then lay their labels beside its rows."""
+    recipe, place = self_distilling.teacher(run.recipe), working.folder(run.output) / "teacher"
+    rows = self_distilling.rows(recipe, train, [one.part for one in run.places])
+    if processes.first():
+        report(Said(f"self_distil: first {recipe.folds} folds on the votes alone, in {place}"))
+    # One stopper for both stages: a stop that is asked for in the last step of the first holds for the second.
+    outcome = _through(_Run.of(recipe, [], rows, None, place, None), rows, stopper, report)
+    taught = run.taught_by([self_distilling.label(outcome, recipe.name)])
+    if processes.first():
+        report(Said("self_distil: the teacher is done; now the judge itself"))
+    return taught
 
 
 @dataclass(frozen=True)
@@ -121,17 +139,6 @@ class _Run:
         notes = self.notes + teachers.warnings([place.part for place in places])
         identity = {**self.identity, "teachers": teachers.identity(known)}
         return _Run(self.recipe, places, identity, notes, self.output)
-
-    def with_own_teacher(self, train: pl.DataFrame, report: Callback) -> _Run:
-        """Train the folds that are this run's own teacher, or go on with them."""
-        recipe, place = self_distilling.teacher(self.recipe), working.folder(self.output) / "teacher"
-        rows = self_distilling.rows(recipe, train, [one.part for one in self.places])
-        report(Said(f"self_distil: first {recipe.folds} folds on the votes alone, in {place}"))
-        outcome = finetune(recipe, rows, None, place, report=report)
-        labels = self_distilling.label(outcome, recipe.name)
-        run = self.taught_by([labels])
-        report(Said("self_distil: the teacher is done; now the judge itself"))
-        return run
 
 
 def _train(place: Place, run: _Run, stopper: Stopper, report: Callback) -> None:

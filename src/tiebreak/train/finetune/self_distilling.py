@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from tiebreak import bundle, comparisons, predictions, row_hashes, scoring, soft_labels, storage
-from tiebreak.errors import GateError
+from tiebreak.errors import DataError, GateError
 from tiebreak.soft_labels import Audit
 from tiebreak.train.finetune import folding, processes
 from tiebreak.train.finetune.folding import Part
@@ -50,7 +50,16 @@ def rows(recipe: Recipe, train: pl.DataFrame, todo: Sequence[Part]) -> pl.DataFr
         train: The votes of the run.
         todo: Its trainings. Of a single one the votes held out stay unseen by the teacher too; of folds, the teacher
             has the very same ones, and votes that belong to none are dealt to them, each beside its group.
+
+    Raises:
+        DataError: There are pseudo-labelled rows: no fold holds them out, so none could label them unseen.
     """
+    if made := int(folding.made_up(train).sum()):
+        raise DataError(
+            f"self_distil with {made:,} pseudo-labelled rows: they have a teacher already",
+            expected="votes alone",
+            mend="tiebreak teach label FILE for votes and pool alike, then --teacher LABELS instead of self_distil",
+        )
     if todo[0].fold is None:
         return todo[0].train.with_columns(fold=pl.lit(None, pl.Int64))
     table = folding.labelled(train, "training", [])
