@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -351,3 +352,14 @@ def test_the_command_line(made: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     code, _, err = ran(*base[:-2], "gptq-8", "--validation", tmp_path / "own.parquet", "-o", tmp_path / "no")
     assert code == 2
     assert "--calibration" in err
+
+
+def test_the_commands_of_the_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[1] / "docs" / "compress.md"
+    block = page.read_text(encoding="utf-8").split("```console slow\n")[1].split("```")[0]
+    judges.load(made / "judge").save(tmp_path / "judge")
+    finetune_rows.votes(12).write_parquet(tmp_path / "votes.parquet")
+    monkeypatch.chdir(tmp_path)
+    for line in block.splitlines():
+        assert run(shlex.split(line)[2:]) == 0, line
+    assert pl.read_parquet("predictions.parquet").height == 12
