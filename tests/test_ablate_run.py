@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 import finetune_rows
-from tiebreak import cli, comparisons, predictions, row_hashes
+from tiebreak import cli, comparisons, predictions, row_hashes, samples
 from tiebreak.errors import StoppedError, UsageError
 from tiebreak.train.finetune import ablation, folding
 from tiebreak.train.finetune.recipe import Recipe
@@ -222,3 +223,13 @@ def test_a_real_ablation_from_votes_to_a_verdict(files: Path, capsys: pytest.Cap
     assert first["changes"][0]["differences"] != [0, 0]
     assert ablate(files, *arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out) == first
+
+
+@pytest.mark.slow
+def test_the_slow_command_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[1] / "docs" / "weighting.md"
+    (line,) = page.read_text(encoding="utf-8").split("```console slow\n")[1].split("```")[0].splitlines()
+    samples.votes().write_parquet(tmp_path / "votes.parquet")
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(shlex.split(line)[2:]) == 0
+    assert (tmp_path / "ablation" / ablation.REPORT).is_file()

@@ -12,5 +12,7 @@ checkpoints.py safetensors and JSON on disk; restoring.py: optimisers as tensors
 fit.py         one training, gone on with wherever it stopped
 bundling.py    the judge that comes out, card.py its card
 run.py         finetune(): folds, working folder, bundles, out-of-fold predictions
+weighting.py   how much each row counts; slow_copy.py: learning progress against a moving average of the weights
+ablation.py    a recipe with and without a change; differences.py: intervals and verdicts
 ```
 """
