@@ -36,6 +36,7 @@ class _Chain:
         self.nodes: dict[str, Node] = {}
         self.recipes, faults = trainings(flow)
         self.rungs: list[tuple[str, str]] = []
+        self.audited: list[str] = []
         if faults:
             raise UsageError("; ".join(map(str, faults)))
 
@@ -176,9 +177,8 @@ class _Chain:
     def _teachers(self) -> list[str]:
         """Fold teachers, their labels, audits and calibrations: the labels that the student is told."""
         rows = self._rows()
-        audited = {}
-        for teacher in self.flow.teachers:
-            audited[teacher.name] = self._teacher(teacher.name, rows)
+        audited = {teacher.name: self._teacher(teacher.name, rows) for teacher in self.flow.teachers}
+        self.audited = list(audited.values())
         several = len(audited) > 1
         told = [self._combine(f"combine-{name}", name, [path], rows) for name, path in audited.items()]
         if not several or self.flow.combine.per_teacher:
@@ -264,7 +264,7 @@ class _Chain:
     def _mixed(self, labels: list[str]) -> str:
         mix = self.flow.mix
         told = self._at("combine-all") if "combine-all" in self.nodes else labels[0]
-        others = [path for path in labels if path != told] if mix.agreement else []
+        others = self.audited if mix.agreement and len(self.audited) > 1 else []
         agree = [word for path in others for word in ("--agreement", path)]
         most = [] if mix.max_rows is None else ["--max-rows", str(mix.max_rows)]
         command = [
