@@ -130,7 +130,7 @@ def test_vllm_gives_the_same_verdicts_for_the_same_tokens(here: Path, method: st
     ordered = np.sort(predictions.softmax(ours), axis=1)
     # bf16 sums in another order: where two outcomes are that near, either may be the likelier.
     clear = ordered[:, 2] - ordered[:, 1] > (1e-4 if dtype == "float32" else 0.02)
-    assert clear.mean() > 0.8
+    assert clear.mean() > 0.5
     assert (theirs.argmax(axis=1) == ours.argmax(axis=1))[clear].all()
 
 
