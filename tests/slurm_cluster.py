@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tiebreak.flow import guard
+
 PROGRAMS: Final = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol")
 START: Final = 60.0
 """Seconds after which a cluster that is not idle has failed to start."""
@@ -163,7 +165,12 @@ def _start(node: Cluster, begun: list[subprocess.Popen[bytes]]) -> None:
         program = shutil.which(name, path=SEARCH) or name
         with (folder / f"{name}.out").open("wb") as log:
             line = [program, *arguments]
-            begun.append(subprocess.Popen(line, env=environment, stdout=log, stderr=log, cwd=folder))
+            begun.append(
+                subprocess.Popen(
+                    line, env=environment, stdout=log, stderr=log, cwd=folder,
+                    preexec_fn=guard.dying_with_parent(signal.SIGTERM),
+                )
+            )  # fmt: skip
 
     munge = [f"--{name}={folder / file}" for name, file in _MUNGE.items()]
     start("munged", "--foreground", "--num-threads=2", *munge)
@@ -237,6 +244,7 @@ def _memory() -> int:
 
 def main() -> int:
     """Run the arguments as a command inside a cluster."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with cluster() as node:
         return subprocess.run(sys.argv[1:], env=dict(node.environment), check=False).returncode
 
