@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import tiebreak
-from tiebreak import locking, samples, storage
+from tiebreak import cli, locking, samples, storage
 from tiebreak.errors import DataError, UsageError
 from tiebreak.flow import events, guard, leases, manifest, place, settling, stages, status
 from tiebreak.flow.node import Node
@@ -276,33 +276,27 @@ def worked(folder: Path) -> dict[str, list[str]]:
 def test_a_flow_by_snakemake_goes_on_and_does_nothing_twice(mine: Path) -> None:
     pytest.importorskip("snakemake")
     run = ("flow", "run", "small.yaml", "-o", "chain", "--cores", "2")
-    first = tiebreak(*run, "--until", "data-unique", cwd=mine)
+    first = tiebreak(*run, "--until", "data-import", cwd=mine)
     assert first.returncode == 0, first.stderr
-    assert "done      data-unique" in first.stderr
+    assert "done      data-import" in first.stderr
     # The locks of a Snakemake that was killed, and a half-done file that it would complain of, are no hindrance.
     (mine / "chain" / ".snakemake" / "locks").mkdir(exist_ok=True)
     (mine / "chain" / ".snakemake" / "locks" / "0.output.lock").write_text("done/data-split\n")
-    (mine / "chain" / "done" / "data-unique").unlink()
-    second = tiebreak(*run, "--until", "data-folds", cwd=mine)
+    (mine / "chain" / "done" / "data-import").unlink()
+    second = tiebreak(*run, "--until", "data-unique", cwd=mine)
     assert second.returncode == 0, second.stderr
     found = worked(mine / "chain")
-    assert [found[name] for name in ("data-import", "data-clean", "data-unique", "data-split", "data-folds")] == [
-        ["started", "done"]
-    ] * 5
+    names = ["data-import", "data-clean", "data-unique"]
+    assert [found[name] for name in names] == [["started", "done"]] * 3
     shown = tiebreak("flow", "status", "chain", "--json", cwd=mine)
     states = json.loads(shown.stdout)
-    assert states["counts"]["done"] == 5
-    assert {node["node"] for node in states["nodes"] if node["state"] == "done"} == {
-        "data-import", "data-clean", "data-unique", "data-split", "data-folds",
-    }  # fmt: skip
-    dry = tiebreak("flow", "run", "small.yaml", "-o", "chain", "seed=1", "--dry-run", "--json", cwd=mine)
+    assert [node["node"] for node in states["nodes"] if node["state"] == "done"] == names
+    assert states["counts"]["done"] == 3
+    dry = tiebreak("flow", "run", "small.yaml", "-o", "chain", "data.limit=50", "--dry-run", "--json", cwd=mine)
     why = {job["node"]: job["why"] for job in json.loads(dry.stdout)["jobs"]}
-    assert (why["data-split"], why["data-folds"], why["ladder"]) == (
-        "another command",
-        "after data-split",
-        "not done yet",
-    )
-    assert "data-unique" not in why
+    assert (why["data-import"], why["data-clean"], why["ladder"]) == (
+        "another command", "after data-import", "not done yet",
+    )  # fmt: skip
 
 
 def test_a_job_that_fails_is_named_with_the_end_of_its_log_and_how_to_go_on(mine: Path) -> None:
@@ -316,33 +310,37 @@ def test_a_job_that_fails_is_named_with_the_end_of_its_log_and_how_to_go_on(mine
     assert worked(mine / "chain")["data-import"] == ["started", "failed"]
 
 
-def test_files_that_are_not_there_and_a_second_run_are_told_at_once(mine: Path) -> None:
+def test_files_that_are_not_there_and_a_second_run_are_told_at_once(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("snakemake")
-    lost = tiebreak("flow", "run", "small.yaml", "data.pool=[lost.csv]", "data.test=[gone.csv]", cwd=mine)
-    assert lost.returncode == 2
-    assert "lost.csv" in lost.stderr
-    assert "gone.csv" in lost.stderr
+    monkeypatch.chdir(mine)
+    assert cli.run(["flow", "run", "small.yaml", "data.pool=[lost.csv]", "data.test=[gone.csv]"]) == 2
+    said = capsys.readouterr().err
+    assert "lost.csv" in said
+    assert "gone.csv" in said
     assert not (mine / "small").exists()
     where = Place(mine / "chain")
     where.make()
     held = guard.claim(where.lock, "other")
     assert held is not None
     with held:
-        second = tiebreak("flow", "run", "small.yaml", "-o", "chain", cwd=mine)
-    assert second.returncode == 2
-    assert "another tiebreak flow run works in chain" in second.stderr
-    wrong = tiebreak("flow", "run", "small.yaml", "-o", "chain", "--until", "students", cwd=mine)
-    assert wrong.returncode == 2
-    assert "--until students: no such node or stage" in wrong.stderr
+        assert cli.run(["flow", "run", "small.yaml", "-o", "chain"]) == 2
+    assert "another tiebreak flow run works in chain" in capsys.readouterr().err
+    assert cli.run(["flow", "run", "small.yaml", "-o", "chain", "--until", "students"]) == 2
+    assert "--until students: no such node or stage" in capsys.readouterr().err
 
 
-def test_flows_that_ship_can_be_listed_shown_and_copied(tmp_path: Path) -> None:
-    assert "blackpearl-tiny" in tiebreak("flow", "ls", cwd=tmp_path).stdout
-    assert tiebreak("flow", "cp", "blackpearl-tiny", "own.yaml", cwd=tmp_path).returncode == 0
+def test_flows_that_ship_can_be_listed_shown_and_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["flow", "ls"]) == 0
+    assert "blackpearl-tiny" in capsys.readouterr().out
+    assert cli.run(["flow", "cp", "blackpearl-tiny", "own.yaml"]) == 0
     assert (tmp_path / "own.yaml").read_text().startswith("# tiebreak flow run own.yaml ")
-    assert tiebreak("flow", "cp", "blackpearl-tiny", "own.yaml", cwd=tmp_path).returncode == 2
-    resolved = tiebreak("flow", "show", "own.yaml", "data.folds=7", "--resolved", cwd=tmp_path)
-    assert "folds: 7" in resolved.stdout
-    wrong = tiebreak("flow", "show", "blackpearl-tinny", cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "did you mean blackpearl-tiny" in wrong.stderr
+    assert cli.run(["flow", "cp", "blackpearl-tiny", "own.yaml"]) == 2
+    assert cli.run(["flow", "show", "own.yaml", "data.folds=7", "--resolved"]) == 0
+    assert "folds: 7" in capsys.readouterr().out
+    assert cli.run(["flow", "show", "blackpearl-tinny"]) == 2
+    assert "did you mean blackpearl-tiny" in capsys.readouterr().err
