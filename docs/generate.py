@@ -14,7 +14,11 @@ VERBS = [
     (), ("demo",), ("compare",), ("predict",), ("evaluate",), ("calibrate",), ("baselines",),
     ("data",), ("data", "import"), ("data", "clean"), ("data", "dedupe"), ("data", "split"), ("data", "overlap"),
     ("data", "stats"), ("train",), ("train", "RECIPE"), ("train", "features"),
-    ("recipe",), ("recipe", "ls"), ("recipe", "show"), ("recipe", "cp"), ("wrap",),
+    ("recipe",), ("recipe", "ls"), ("recipe", "show"), ("recipe", "cp"), ("wrap",), ("ablate",),
+    ("teach",), ("teach", "label"), ("teach", "audit"), ("teach", "combine"), ("teach", "mix"),
+    ("combine",), ("combine", "adapters"), ("combine", "merge"), ("combine", "blend"), ("compress",),
+    ("flow",), ("flow", "run"), ("flow", "plan"), ("flow", "status"), ("flow", "graph"), ("flow", "ladder"),
+    ("flow", "ls"), ("flow", "show"), ("flow", "cp"),
 ]  # fmt: skip
 
 
