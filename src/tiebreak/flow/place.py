@@ -21,7 +21,7 @@ DIR/
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,8 +138,3 @@ def _as_dict(node: Node) -> dict[str, Any]:
 def _node(values: dict[str, Any]) -> Node:
     lists = {name: tuple(values[name]) for name in ("command", "inputs", "outputs", "files")}
     return Node(**{**values, **lists, "resources": Resources.model_validate(values["resources"])})
-
-
-def as_lines(value: Any) -> str:
-    """A dataclass as one line of JSON."""
-    return json.dumps(asdict(value)) + "\n"
