@@ -283,8 +283,9 @@ def test_a_flow_by_snakemake_goes_on_and_does_nothing_twice(mine: Path) -> None:
     (mine / "chain" / ".snakemake" / "locks").mkdir(exist_ok=True)
     (mine / "chain" / ".snakemake" / "locks" / "0.output.lock").write_text("done/data-split\n")
     (mine / "chain" / "done" / "data-import").unlink()
-    second = tiebreak(*run, "--until", "data-unique", cwd=mine)
+    second = tiebreak(*run, "--until", "data-unique", "resources.default.cpus=2", cwd=mine)
     assert second.returncode == 0, second.stderr
+    assert "threads: 2" in (mine / "chain" / "logs" / "snakemake.log").read_text()  # it read the Snakefile anew
     found = worked(mine / "chain")
     names = ["data-import", "data-clean", "data-unique"]
     assert [found[name] for name in names] == [["started", "done"]] * 3

@@ -39,6 +39,8 @@ PERIOD: Final = 0.2
 TAIL: Final = 12
 """Lines of a log that an error shows."""
 
+SOURCES: Final = ".snakemake/source-cache"
+
 _ERRORS: Final[dict[int, type[TiebreakError]]] = {2: UsageError, 3: DataError, 5: ResourceError, 6: GateError}
 
 
@@ -179,8 +181,10 @@ def _snakemake(
         # Ours is the lock, and content decides: dates only order what is done in this very run.
         "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going", "--retries", str(flow.retries),
         "--scheduler", "greedy", "--nocolor", "--profile", "none", "--workflow-profile", "none",
-        "--runtime-source-cache-path", ".snakemake/source-cache", *launch.arguments,
+        "--runtime-source-cache-path", SOURCES, *launch.arguments,
     ]  # fmt: skip
+    # Snakemake keeps what it once read under its name, and would not see that the Snakefile is another.
+    shutil.rmtree(where.root / SOURCES, ignore_errors=True)
     environment = {**os.environ, **launch.environment}
     environment.pop(guard.RUN, None)
     if launch.local:
