@@ -137,7 +137,8 @@ KILLS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kills", [KILLS[1:7:3], pytest.param(KILLS, marks=pytest.mark.slow)], ids=len)
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [KILLS], ids=len)
 def test_a_recipe_that_teaches_itself_and_is_killed_on_the_way(
     kills: list[tuple[type, str]], base: Path, tmp_path: Path, content: None
 ) -> None:

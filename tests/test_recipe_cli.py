@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -33,6 +34,17 @@ def dry_run(cli: Cli, *arguments: str | Path) -> dict[str, Any]:
     return document
 
 
+def peak(recipe: str, votes: Path) -> int:
+    """KiB that a dry run holds at most; in a process of its own, for it is the most of all children that is told."""
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    line = [sys.executable, "-m", "tiebreak", "train", recipe, "--data", str(votes), "--dry-run"]
+    result = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, check=True)
+    return int(result.stdout)
+
+
 def test_s1_dry_runs_at_its_real_size(cli: Cli, votes: Path) -> None:
     found = dry_run(cli, "gemma2-9b-qlora-1x16gb", "--data", votes, "--rate", "1000")
     assert found["parameters"] == {"total": 9_249_597_440, "trainable": 7_891_456, "head": 10_752}
@@ -41,7 +53,7 @@ def test_s1_dry_runs_at_its_real_size(cli: Cli, votes: Path) -> None:
     assert 5 * 2**30 < found["memory"]["total"] < 16 * 2**30
     assert found["first_row"][0].startswith("<prompt>: ")
     assert found["recipe"]["data"]["train"] == [str(votes)]
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 * 2**20  # KiB
+    assert peak("gemma2-9b-qlora-1x16gb", votes) < 2 * 2**20
 
 
 def test_s0_dry_runs_at_its_real_size(cli: Cli, votes: Path) -> None:
@@ -49,7 +61,6 @@ def test_s0_dry_runs_at_its_real_size(cli: Cli, votes: Path) -> None:
     assert found["parameters"]["trainable"] == found["parameters"]["total"] == 7_513_321_475
     assert found["work"]["sequences_per_step"] == 16 * 2 * 2
     assert found["memory"]["total"] < 40 * 2**30
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 * 2**20
 
 
 def test_a_dry_run_for_people(cli: Cli, votes: Path, tmp_path: Path) -> None:
