@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from tiebreak.errors import UsageError
 from tiebreak.flow.schema import Flow, Teacher
 from tiebreak.flow.trainings import FEATURES, FEATURES_OPTIONS, trainings
 from tiebreak.train.finetune import document
 from tiebreak.train.finetune.document import Document, Fault
 from tiebreak.train.finetune.faults import schema_faults
+from tiebreak.train.finetune.shelf import Shelf
 
-_SUFFIXES: Final = (".yaml", ".yml")
+SHELF: Final = Shelf("flow", "tiebreak.recipes.flows", "tiebreak flow ls", "docs/flow.md")
 
 
 def read(flow: str, overrides: Sequence[str] = ()) -> Flow:
@@ -37,11 +34,9 @@ def read(flow: str, overrides: Sequence[str] = ()) -> Flow:
     for item in overrides:
         document.override(found, item)
     made, faults = _check(found)
-    faults = sorted([*found.faults, *faults], key=_line)
+    faults = [*found.faults, *faults]
     if faults or made is None:
-        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        listing = "\n".join(f"  {fault}" for fault in faults)
-        raise UsageError(f"flow {flow} has {count}:\n{listing}\n(docs/flow.md says what each key means)")
+        raise SHELF.refusal(flow, faults)
     return made
 
 
@@ -52,8 +47,7 @@ def dump(flow: Flow) -> str:
 
 def shipped() -> list[str]:
     """Names of the flows that ship."""
-    files = (resources.files("tiebreak.recipes") / "flows").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return SHELF.names()
 
 
 def source(flow: str) -> tuple[str, str]:
@@ -62,28 +56,7 @@ def source(flow: str) -> tuple[str, str]:
     Raises:
         UsageError: There is no such file, or no flow of that name ships.
     """
-    if flow in shipped():
-        path = resources.files("tiebreak.recipes") / "flows" / f"{flow}.yaml"
-        return path.read_text(encoding="utf-8"), f"{flow}.yaml"
-    file = Path(flow)
-    if not file.is_file():
-        names = shipped()
-        near = [] if flow.endswith(_SUFFIXES) else get_close_matches(flow, names, n=2, cutoff=0.4)
-        raise UsageError(
-            f"there is no flow {flow!r}",
-            expected=f"a YAML file, or one of {', '.join(names)}",
-            mend=f"did you mean {' or '.join(near)}?" if near else "tiebreak flow ls",
-        )
-    try:
-        with file.open(encoding="utf-8") as stream:
-            return stream.read(document.LARGEST + 1), flow
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{flow} is not text", expected="a flow in YAML, UTF-8") from error
-
-
-def _line(fault: Fault) -> int:
-    number = fault.where.rpartition(":")[2]
-    return int(number) if number.isdigit() else sys.maxsize
+    return SHELF.source(flow)
 
 
 def _check(found: Document) -> tuple[Flow | None, list[Fault]]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from importlib import resources
-from pathlib import Path as File
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -16,8 +13,9 @@ from tiebreak.train.finetune import document, rules, shapes
 from tiebreak.train.finetune.document import Document, Fault, Path
 from tiebreak.train.finetune.faults import real, schema_faults
 from tiebreak.train.finetune.recipe import Recipe
+from tiebreak.train.finetune.shelf import Shelf
 
-_SUFFIXES: Final = (".yaml", ".yml")
+SHELF: Final = Shelf("recipe", "tiebreak.recipes", "tiebreak recipe ls", "docs/recipes.md")
 
 
 def read(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -35,11 +33,9 @@ def read(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
     for item in overrides:
         document.override(found, item)
     made, faults = _check(found)
-    faults = sorted([*found.faults, *faults], key=_line)
+    faults = [*found.faults, *faults]
     if faults or made is None:
-        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        listing = "\n".join(f"  {fault}" for fault in faults)
-        raise UsageError(f"recipe {recipe} has {count}:\n{listing}\n(docs/recipes.md says what each key means)")
+        raise SHELF.refusal(recipe, faults)
     return made
 
 
@@ -63,37 +59,16 @@ def dump(recipe: Recipe) -> str:
 
 def shipped() -> list[str]:
     """Names of the recipes that ship."""
-    files = resources.files("tiebreak.recipes").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return SHELF.names()
 
 
 def source(recipe: str) -> tuple[str, str]:
     """The text of a recipe with its comments, and the name of its file.
 
     Raises:
-        UsageError: There is no such file, or no shipped recipe of that name.
+        UsageError: There is no such file, or no recipe of that name ships.
     """
-    if recipe in shipped():
-        return (resources.files("tiebreak.recipes") / f"{recipe}.yaml").read_text(encoding="utf-8"), f"{recipe}.yaml"
-    file = File(recipe)
-    if not file.is_file():
-        names = shipped()
-        near = [] if recipe.endswith(_SUFFIXES) else get_close_matches(recipe, names, n=2, cutoff=0.4)
-        raise UsageError(
-            f"there is no recipe {recipe!r}",
-            expected=f"a YAML file, or one of {', '.join(names)}",
-            mend=f"did you mean {' or '.join(near)}?" if near else "tiebreak recipe ls",
-        )
-    try:
-        with file.open(encoding="utf-8") as stream:
-            return stream.read(document.LARGEST + 1), recipe
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{recipe} is not text", expected="a recipe in YAML, UTF-8") from error
-
-
-def _line(fault: Fault) -> int:
-    number = fault.where.rpartition(":")[2]
-    return int(number) if number.isdigit() else sys.maxsize
+    return SHELF.source(recipe)
 
 
 def _check(found: Document) -> tuple[Recipe | None, list[Fault]]:
