@@ -45,8 +45,9 @@ test: export OMP_NUM_THREADS = 1
 test: lint  ## lint, types and all tests, offline
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
+test-llm: export OMP_NUM_THREADS = 1
 test-llm: .venv/ray  ## the slow integrations: real models, killed trainings, several workers, offline
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses auto --dist worksteal --durations=15
 
 # The page's own commands with a real model; another environment of a quantiser: TIEBREAK_QUANTIZE_PYTHON.
 test-flow: export TIEBREAK_QUANTIZE_PYTHON ?= $(CURDIR)/.venv-quantize/bin/python
