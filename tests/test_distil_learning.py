@@ -214,6 +214,7 @@ def recipe_file(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_teachers_folds_and_beginnings(
     recipe_file: Path, tmp_path: Path, cli: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

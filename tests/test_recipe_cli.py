@@ -34,33 +34,35 @@ def dry_run(cli: Cli, *arguments: str | Path) -> dict[str, Any]:
     return document
 
 
-def peak(recipe: str, votes: Path) -> int:
-    """KiB that a dry run holds at most; in a process of its own, for it is the most of all children that is told."""
+def measured(*arguments: str | Path) -> tuple[dict[str, Any], int]:
+    """A dry run, and the KiB it held at most: told by a process of its own, whose only child it is."""
     code = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        "sys.stderr.write(f'\\n{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}')"
     )
-    line = [sys.executable, "-m", "tiebreak", "train", recipe, "--data", str(votes), "--dry-run"]
+    line = [sys.executable, "-m", "tiebreak", "train", *map(str, arguments), "--dry-run", "--json"]
     result = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, check=True)
-    return int(result.stdout)
+    assert "Warning" not in result.stderr
+    return json.loads(result.stdout), int(result.stderr.splitlines()[-1])
 
 
-def test_s1_dry_runs_at_its_real_size(cli: Cli, votes: Path) -> None:
-    found = dry_run(cli, "gemma2-9b-qlora-1x16gb", "--data", votes, "--rate", "1000")
+def test_s1_dry_runs_at_its_real_size(votes: Path) -> None:
+    found, peak = measured("gemma2-9b-qlora-1x16gb", "--data", votes, "--rate", "1000")
     assert found["parameters"] == {"total": 9_249_597_440, "trainable": 7_891_456, "head": 10_752}
     assert found["work"]["steps"] == -(-found["work"]["train_rows"] // 6)
     assert found["seconds"] == pytest.approx(found["work"]["tokens"] / 1000)
     assert 5 * 2**30 < found["memory"]["total"] < 16 * 2**30
     assert found["first_row"][0].startswith("<prompt>: ")
     assert found["recipe"]["data"]["train"] == [str(votes)]
-    assert peak("gemma2-9b-qlora-1x16gb", votes) < 2 * 2**20
+    assert peak < 2 * 2**20
 
 
-def test_s0_dry_runs_at_its_real_size(cli: Cli, votes: Path) -> None:
-    found = dry_run(cli, "llama3-8b-full-human-pref", "--data", votes, "--processes", "8")
+def test_s0_dry_runs_at_its_real_size(votes: Path) -> None:
+    found, peak = measured("llama3-8b-full-human-pref", "--data", votes, "--processes", "8")
     assert found["parameters"]["trainable"] == found["parameters"]["total"] == 7_513_321_475
     assert found["work"]["sequences_per_step"] == 16 * 2 * 2
     assert found["memory"]["total"] < 40 * 2**30
+    assert peak < 2 * 2**20
 
 
 def test_a_dry_run_for_people(cli: Cli, votes: Path, tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ def test_the_first_step_has_no_progress_and_strength_nought_changes_nothing(base
     assert list((tmp_path / "on").rglob(SLOW))
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_with_gives_the_same_bits(base: Path, tmp_path: Path) -> None:
     chosen = finetune_rows.recipe(base, weighting=PROGRESS, evaluation__every=3, evaluation__save_every=2)
     whole = train(chosen, tmp_path / "whole")
@@ -185,6 +186,7 @@ def test_killed_and_gone_on_with_gives_the_same_bits(base: Path, tmp_path: Path)
         assert (tmp_path / "whole" / last / name).read_bytes() == (tmp_path / "broken" / last / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_damaged_slow_copy_is_not_gone_on_from(base: Path, tmp_path: Path) -> None:
     chosen = finetune_rows.recipe(base, weighting=PROGRESS, evaluation__every=9, evaluation__save_every=2)
     broken = tmp_path / "broken"
