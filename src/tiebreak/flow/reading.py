@@ -29,10 +29,7 @@ def read(flow: str, overrides: Sequence[str] = ()) -> Flow:
         UsageError: There is no such flow, or something is wrong with it or with a recipe that it names: the message
             lists every fault.
     """
-    text, name = source(flow)
-    found = document.parse(text, name)
-    for item in overrides:
-        document.override(found, item)
+    found = SHELF.read(flow, overrides)
     made, faults = _check(found)
     faults = [*found.faults, *faults]
     if faults or made is None:

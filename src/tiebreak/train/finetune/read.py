@@ -28,10 +28,7 @@ def read(recipe: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UsageError: There is no such recipe, or something is wrong with it: the message lists every fault.
     """
-    text, name = source(recipe)
-    found = document.parse(text, name)
-    for item in overrides:
-        document.override(found, item)
+    found = SHELF.read(recipe, overrides)
     made, faults = _check(found)
     faults = [*found.faults, *faults]
     if faults or made is None:

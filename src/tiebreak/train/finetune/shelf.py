@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
@@ -12,7 +12,7 @@ from typing import Final
 
 from tiebreak.errors import UsageError
 from tiebreak.train.finetune import document
-from tiebreak.train.finetune.document import Fault
+from tiebreak.train.finetune.document import Document, Fault
 
 _SUFFIXES: Final = (".yaml", ".yml")
 
@@ -60,6 +60,17 @@ class Shelf:
                 return stream.read(document.LARGEST + 1), name
         except UnicodeDecodeError as error:
             raise UsageError(f"{name} is not text", expected=f"a {self.what} in YAML, UTF-8") from error
+
+    def read(self, name: str, overrides: Sequence[str]) -> Document:
+        """A document with `a.b=c` applied to it in order.
+
+        Raises:
+            UsageError: There is none, or it is not YAML.
+        """
+        found = document.parse(*self.source(name))
+        for item in overrides:
+            document.override(found, item)
+        return found
 
     def refusal(self, name: str, faults: Iterable[Fault]) -> UsageError:
         """All faults of a document in one error, in the order of their lines."""
