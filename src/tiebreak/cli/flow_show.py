@@ -146,13 +146,9 @@ def cp(
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Copy a flow into a file of your own, to change it."""
-    from tiebreak import storage
     from tiebreak.flow import reading
 
-    text, _ = reading.source(flow)
-    if file.exists() and not force:
-        raise UsageError(f"{file} is there already", expected="a new file", mend="--force to write over it")
-    storage.write_text(file, text.replace(f"flow run {flow} ", f"flow run {file.name} ", 1))
+    reading.SHELF.copy(flow, file, verb="flow run", force=force)
     console.note(f"wrote {file}; look at it with: tiebreak flow graph {file}")
 
 

@@ -74,12 +74,7 @@ def cp(
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Copy a recipe into a file of your own, to change it."""
-    from tiebreak import storage
     from tiebreak.train.finetune import read
 
-    text, _ = read.source(recipe)
-    if file.exists() and not force:
-        raise UsageError(f"{file} is there already", expected="a new file", mend="--force to write over it")
-    # The first line is the command that launches the recipe: of the copy it launches the copy.
-    storage.write_text(file, text.replace(f"train {recipe} ", f"train {file.name} ", 1))
+    read.SHELF.copy(recipe, file, verb="train", force=force)
     console.note(f"wrote {file}; check it with: tiebreak train {file} --dry-run")

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from tiebreak import storage
 from tiebreak.errors import UsageError
 from tiebreak.train.finetune import document
 from tiebreak.train.finetune.document import Document, Fault
@@ -71,6 +72,23 @@ class Shelf:
         for item in overrides:
             document.override(found, item)
         return found
+
+    def copy(self, name: str, file: Path, *, verb: str, force: bool) -> None:
+        """Copy one that ships into a file. Its first line is the command that runs it: of the copy it runs the copy.
+
+        Args:
+            name: The document.
+            file: Where to.
+            verb: What stands before the name in that command.
+            force: Write over a file that is there.
+
+        Raises:
+            UsageError: There is no such document, or the file is there already.
+        """
+        text, _ = self.source(name)
+        if file.exists() and not force:
+            raise UsageError(f"{file} is there already", expected="a new file", mend="--force to write over it")
+        storage.write_text(file, text.replace(f"{verb} {name} ", f"{verb} {file.name} ", 1))
 
     def refusal(self, name: str, faults: Iterable[Fault]) -> UsageError:
         """All faults of a document in one error, in the order of their lines."""
