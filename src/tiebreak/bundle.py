@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -59,7 +59,8 @@ def write(directory: Path, manifest: Manifest, files: Mapping[str, bytes | Path]
     Args:
         directory: Where the bundle will be.
         manifest: What `judge.json` says, without `files`.
-        files: The other files, flat, by name: their bytes, or (for weights too large for that) a file to copy.
+        files: The other files, by their path within the bundle (`members/small/judge.json`): their bytes, or (for
+            weights too large for that) a file to copy.
 
     Raises:
         UsageError: The parent directory does not exist.
@@ -68,6 +69,7 @@ def write(directory: Path, manifest: Manifest, files: Mapping[str, bytes | Path]
     with storage.replacing(directory) as aside:
         aside.mkdir()
         for name, content in files.items():
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, Path):
                 shutil.copyfile(content, aside / name)
             else:
@@ -134,7 +136,13 @@ def _parse(path: Path) -> dict[str, Any]:
 def _check_files(directory: Path, manifest: Manifest) -> None:
     for name, expected in manifest.files.items():
         path = directory / name
-        if Path(name).name != name or not path.is_file():
+        if not _stays_inside(name) or not path.is_file():
             raise BundleError(f"{directory}: file {name!r} is missing", expected="every file that judge.json lists")
         if storage.sha256(path) != expected:
             raise BundleError(f"{path} was altered: its sha256 is not the one in {MANIFEST}", expected=expected)
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether the name of a file is a plain path below the bundle: no way up, no drive, one spelling alone."""
+    path = PurePosixPath(name)
+    return str(path) == name and not path.is_absolute() and not {"..", "."} & {*path.parts} and "\\" not in name

@@ -9,6 +9,7 @@ import typer
 import tiebreak
 from tiebreak.cli import (
     ablate,
+    attack,
     baselines,
     calibrate,
     clean,
@@ -22,13 +23,18 @@ from tiebreak.cli import (
     flow,
     import_,
     overlap,
+    plan_budget,
     predict,
     recipe,
     split,
     stats,
     teach,
     train_features,
+    train_retrieval,
     wrap,
+    wrap_generative,
+    wrap_reward,
+    wrap_served,
 )
 from tiebreak.cli import train as finetune
 
@@ -53,6 +59,14 @@ train = typer.Typer(
     no_args_is_help=True,
 )
 recipes = typer.Typer(help="The recipes that ship for `tiebreak train RECIPE`: ls, show, cp.", no_args_is_help=True)
+
+wraps = typer.Typer(
+    cls=wrap.Group,
+    help="Make a judge of a model that was trained elsewhere: a CHECKPOINT of a 3-class classifier, a generative "
+    "model, one behind a server, or a reward model.",
+    epilog="Start: tiebreak wrap generative CHECKPOINT -o judge",
+    no_args_is_help=True,
+)
 
 
 def _version(wanted: bool) -> None:
@@ -88,13 +102,20 @@ data.command("split", epilog=split.EPILOG)(split.command)
 app.add_typer(train, name="train")
 train.command(finetune.RECIPE, epilog=finetune.EPILOG)(finetune.command)
 train.command("features", epilog=train_features.EPILOG)(train_features.command)
+train.command("retrieval", epilog=train_retrieval.EPILOG)(train_retrieval.command)
 app.add_typer(recipes, name="recipe")
 recipes.command("ls", epilog=recipe.LS_EPILOG)(recipe.ls)
 recipes.command("show", epilog=recipe.SHOW_EPILOG)(recipe.show)
 recipes.command("cp", epilog=recipe.CP_EPILOG)(recipe.cp)
-app.command("wrap", epilog=wrap.EPILOG)(wrap.command)
+app.add_typer(wraps, name="wrap")
+wraps.command(wrap.CHECKPOINT, epilog=wrap.EPILOG)(wrap.command)
+wraps.command("generative", epilog=wrap_generative.EPILOG)(wrap_generative.command)
+wraps.command("served", epilog=wrap_served.EPILOG)(wrap_served.command)
+wraps.command("reward", epilog=wrap_reward.EPILOG)(wrap_reward.command)
 app.command("ablate", epilog=ablate.EPILOG)(ablate.command)
 app.add_typer(teach.app, name="teach")
 app.add_typer(combine.app, name="combine")
 app.command("compress", epilog=compress.EPILOG)(compress.command)
+app.command("attack", epilog=attack.EPILOG)(attack.command)
+app.command("plan-budget", epilog=plan_budget.EPILOG)(plan_budget.command)
 app.add_typer(flow.app, name="flow")

@@ -63,6 +63,22 @@ Base = Annotated[
     ),
 ]  # fmt: skip
 
+ASKED: Final = "Generative judges"
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=ASKED, show_default=False,
+        help="What runs the language model: transformers, vllm or openai. [default: the judge's own]",
+    ),
+]  # fmt: skip
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", rich_help_panel=ASKED, show_default=False,
+        help="OpenAI-compatible server for --backend openai. [default: the judge's own]",
+    ),
+]  # fmt: skip
+
 
 def parse_map(pairs: list[str] | None) -> dict[str, str]:
     """`["prompt=question"]` as `{"prompt": "question"}`.

@@ -66,6 +66,8 @@ def command(
     devices: options.Devices = "auto",
     swap: options.Swap = None,
     base: options.Base = None,
+    backend: options.Backend = None,
+    server: options.Server = None,
     engine: Annotated[
         str, typer.Option(rich_help_panel=SCALE, help="local, torchrun (one rank a GPU) or ray (RAY_ADDRESS).")
     ] = "local",
@@ -96,7 +98,7 @@ def command(
 
     target = predict.format_of(output, form)
     _check(files, output, target, sample, engine, workers, resume=resume, as_json=as_json)
-    runtime = judges.Runtime(max_length, max_tokens, precision, devices, swap, base)
+    runtime = judges.Runtime(max_length, max_tokens, precision, devices, swap, base, backend, server)
     manifest = bundle.read(judges.EMBEDDED if judge is None else judge)
     scale.check(manifest, runtime)
     reading = ingest.Options(format=input_format, mapping=options.parse_map(mapping), on_bad=on_bad)  # type: ignore[arg-type]
@@ -219,11 +221,10 @@ def _run(
     source: _Source, report: ingest.Report, plan: Plan, engine: str, manifest: Manifest
 ) -> tuple[Run, float] | None:
     """Do it, and say what was done and in how many seconds; None on a rank that has no output."""
-    from tiebreak import predict
+    from tiebreak import judges, predict
     from tiebreak.cli.meter import Meter
-    from tiebreak.predict import scale
 
-    total = source.rows() if scale.has_network(manifest) else source.limit
+    total = source.rows() if judges.has_network(manifest) else source.limit
     try:
         rank, launch = predict.Rank.of_environment(), predict.launched()
         if engine == "torchrun" and launch is not None and rank.rank:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from tiebreak.cli import console, options
+from tiebreak.cli.groups import Defaulting
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,17 +42,10 @@ Examples:
 """
 
 
-class Group(TyperGroup):
+class Group(Defaulting):
     """A group in which a first word that is no command is a recipe."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command and its arguments."""
-        word = args[0] if args else "-"
-        if word.startswith("-") or (word in self.commands and word != RECIPE):
-            return super().resolve_command(ctx, args)
-        if get_close_matches(word, [name for name in self.commands if name != RECIPE], cutoff=0.8):
-            return super().resolve_command(ctx, args)
-        return None, self.commands[RECIPE], args
+    default = RECIPE
 
 
 def command(

@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiebreak.cli import console, options
+from tiebreak.cli.groups import Defaulting
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
     from tiebreak.comparisons import Labels
     from tiebreak.render import Template
+
+CHECKPOINT = "CHECKPOINT"
+"""Name of the command behind every first word that is no command of the group."""
+
+
+class Group(Defaulting):
+    """A group in which a first word that is no command is a sequence classifier to wrap."""
+
+    default = CHECKPOINT
+
 
 EPILOG = """
 Examples:

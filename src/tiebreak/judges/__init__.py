@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tiebreak import bundle
+from tiebreak.bundle import Manifest
 from tiebreak.errors import BundleError
 from tiebreak.judges.judge import Judge, Prediction, Reason, Scores
 from tiebreak.judges.runtime import Runtime
@@ -15,11 +16,31 @@ KINDS: Final = {
     "features": ("tiebreak.judges.features", "FeaturesJudge"),
     "classifier": ("tiebreak.judges.classifier", "ClassifierJudge"),
     "siamese": ("tiebreak.judges.siamese", "SiameseJudge"),
+    "generative": ("tiebreak.judges.generative", "GenerativeJudge"),
+    "reward": ("tiebreak.judges.reward", "RewardJudge"),
+    "retrieval": ("tiebreak.judges.retrieval", "RetrievalJudge"),
+    "blend": ("tiebreak.judges.blend", "BlendJudge"),
+    "cascade": ("tiebreak.judges.cascade", "CascadeJudge"),
 }
 """Closed: a bundle names a kind, never a module, so loading one cannot import what its author chose."""
 
+COMPOSITE: Final = frozenset({"blend", "cascade"})
+"""Kinds of judges that are made of other judges, whole bundles in the folder `members` of theirs."""
+
 EMBEDDED: Final = Path(__file__).parent.parent / "weights"
 """The judge that ships inside the package."""
+
+
+WITHOUT_NETWORK: Final = frozenset({"features"})
+"""Kinds of judges that run on the CPU alone: no devices to choose, no torch to set up."""
+
+
+def has_network(manifest: Manifest) -> bool:
+    """Whether the judge, or one of those it is made of, is a neural network, which has devices and takes its time."""
+    members = manifest.settings.get("members")
+    if manifest.kind in COMPOSITE and isinstance(members, list):
+        return any(isinstance(member, dict) and member.get("network") is not False for member in members)
+    return manifest.kind not in WITHOUT_NETWORK
 
 
 def load(directory: str | Path | None = None, runtime: Runtime | None = None) -> Judge:
@@ -50,4 +71,6 @@ def load(directory: str | Path | None = None, runtime: Runtime | None = None) ->
     return judge
 
 
-__all__ = ["EMBEDDED", "KINDS", "Judge", "Prediction", "Reason", "Runtime", "Scores", "load"]
+__all__ = [
+    "COMPOSITE", "EMBEDDED", "KINDS", "Judge", "Prediction", "Reason", "Runtime", "Scores", "has_network", "load",
+]  # fmt: skip

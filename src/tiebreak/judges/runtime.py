@@ -11,6 +11,7 @@ from tiebreak.errors import UsageError
 
 AUTO: Final = "auto"
 PRECISIONS: Final = (AUTO, "fp32", "bf16", "fp16", "int8")
+BACKENDS: Final = ("transformers", "vllm", "openai")
 
 _DEVICES: Final = re.compile(r"auto|ranks|cuda|cpu(,cpu)*|cuda:\d+(,cuda:\d+)*")
 _UNCERTAIN: Final = re.compile(r"uncertain=(\d*\.?\d+)")
@@ -65,6 +66,8 @@ class Runtime:
         devices: auto, cpu, cuda, or a list such as "cuda:0,cuda:1" that the layers are split over.
         swap: Swap policy: both, none or uncertain=SHARE; None keeps the judge's own.
         base: Where the base model lies on this machine, when it is not where it was at training.
+        backend: What runs a generative judge: transformers, vllm or openai; None is the judge's own.
+        server: URL of an OpenAI-compatible server, for the backend openai.
 
     Raises:
         UsageError: A choice is not one that there is.
@@ -76,6 +79,8 @@ class Runtime:
     devices: str = AUTO
     swap: str | None = None
     base: str | None = None
+    backend: str | None = None
+    server: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_length", "max_tokens"):
@@ -86,6 +91,8 @@ class Runtime:
             raise _unknown("precision", self.precision, PRECISIONS)
         if not _DEVICES.fullmatch(self.devices):
             raise _unknown("devices", self.devices, (AUTO, "cpu", "cuda", "cuda:0,cuda:1"))
+        if self.backend is not None and self.backend not in BACKENDS:
+            raise _unknown("backend", self.backend, BACKENDS)
         if self.swap is not None:
             Swap.parse(self.swap)
 

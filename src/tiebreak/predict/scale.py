@@ -11,7 +11,7 @@ import polars as pl
 
 from tiebreak.bundle import Manifest
 from tiebreak.errors import UsageError
-from tiebreak.judges import Runtime
+from tiebreak.judges import Runtime, has_network
 from tiebreak.predict import worker
 from tiebreak.predict.parts import Parts, beside, recall
 from tiebreak.predict.pool import weigh
@@ -22,11 +22,6 @@ ENGINES: Final = ("local", "torchrun", "ray")
 NETWORK_CHUNK_ROWS: Final = {"cpu": 64, "cuda": 512}
 """Rows of a chunk for a judge with a network: about a minute's work of a small model on a CPU, of a large one on a GPU.
 A chunk is what a stop can lose, and what a worker cannot share with another."""
-
-
-def has_network(judge: Manifest) -> bool:
-    """Whether the judge is a neural network, which has devices to choose and takes its time."""
-    return judge.kind not in worker.WITHOUT_NETWORK
 
 
 def gpus() -> int:
@@ -60,7 +55,9 @@ def decisive(judge: Manifest, runtime: Runtime) -> dict[str, object]:
         return {}
     precision = runtime.precision
     precision = f"auto on {device_kind(runtime.devices)}" if precision == "auto" else precision
-    return {"max_length": runtime.max_length, "precision": precision, "swap": runtime.swap}
+    chosen: dict[str, object] = {"max_length": runtime.max_length, "precision": precision, "swap": runtime.swap}
+    asked = {"backend": runtime.backend, "server": runtime.server}
+    return chosen | {name: value for name, value in asked.items() if value is not None}
 
 
 def workers(wanted: int | None, judge: Manifest, *, most: int | None = None) -> int:

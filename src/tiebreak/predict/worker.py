@@ -32,8 +32,6 @@ from tiebreak.predict.pool import Job, Pool
 PAUSE: Final = 0.1
 WATCH: Final = 0.5
 STOPPED: Final = 128 + signal.SIGTERM
-WITHOUT_NETWORK: Final = frozenset({"features"})
-"""Kinds of judges that run on the CPU alone: no devices to choose, no torch to set up."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,7 @@ def work(pool: Pool, judge: Judge, rank: Rank, *, stop: Callable[[], bool] = lam
 def load(job: Job, rank: Rank) -> Judge:
     """The judge, bound to the devices of this worker."""
     directory = None if job.judge is None else Path(job.judge)
-    kind = bundle.read(judges.EMBEDDED if directory is None else directory).kind
-    if kind in WITHOUT_NETWORK:
+    if not judges.has_network(bundle.read(judges.EMBEDDED if directory is None else directory)):
         return judges.load(directory, job.runtime)
     gpus = _gpus()
     if "SLURM_PROCID" in os.environ and 0 < gpus < rank.local_world:

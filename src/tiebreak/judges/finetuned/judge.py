@@ -85,9 +85,16 @@ class FinetunedJudge(Judge):
                 f"--precision int8: the weights of this judge are in 4 bits ({self.settings.four_bits}) already",
                 expected="the precision its layers compute in: auto, fp32, bf16 or fp16",
             )
+        self._check_backend(runtime)
         self.runtime = runtime
         for name in ("renderer", "network", "engine"):
             self.__dict__.pop(name, None)
+
+    def _check_backend(self, runtime: Runtime) -> None:
+        """Only a generative judge has a choice of what runs it."""
+        if runtime.backend is not None or runtime.server is not None:
+            asked = f"--backend {runtime.backend}" if runtime.backend is not None else f"--server {runtime.server}"
+            raise UsageError(f"{asked}: a {self.kind} judge runs on torch alone", expected="a generative judge")
 
     def ready(self) -> Self:
         """Load tokenizer and weights now and not at the first vote: what a service does before it says it is up.

@@ -17,7 +17,7 @@ from typing import Final, Self
 import numpy as np
 import polars as pl
 
-from tiebreak import predict, row_hashes
+from tiebreak import judges, predict, row_hashes
 from tiebreak.errors import UsageError
 from tiebreak.judges import Runtime
 from tiebreak.predict import scale
@@ -162,7 +162,7 @@ def _sizes(whole: Routes, runtime: Runtime) -> tuple[int, int]:
     Of these rows the busiest teacher has about as many as it should judge at a time.
     """
     judge = whole.team.teachers[0].manifest
-    if not scale.has_network(judge):
+    if not judges.has_network(judge):
         return predict.CHUNK_ROWS, 1
     busiest = max(int(whole.labels.sum(axis=0).max(initial=0)), 1)
     size = -(-NETWORK_ROWS[scale.device_kind(runtime.devices)] * len(whole.labels) // busiest)

@@ -17,7 +17,7 @@ import polars as pl
 from tiebreak import judges, soft_labels, storage
 from tiebreak.comparisons import SOFT
 from tiebreak.errors import DataError, StoppedError, UsageError
-from tiebreak.predict import Progress, lock, scale
+from tiebreak.predict import Progress, lock
 from tiebreak.predict.progress import SILENT
 from tiebreak.teach.labelling.planning import Plan, Task
 from tiebreak.teach.labelling.routing import Routes
@@ -138,7 +138,7 @@ def _judge(task: Task, plan: Plan, stopper: Stopper, progress: Progress) -> tupl
             table = kept
         progress.chunk(table, judged=kept is None)
         tables.append(table.select(*SOFT, "swap_gap", "truncated"))
-    if judge is not None and scale.has_network(judge.manifest):
+    if judge is not None and judges.has_network(judge.manifest):
         del judge
         _let_go()
     return pl.concat(tables), fresh
