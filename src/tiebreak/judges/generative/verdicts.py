@@ -62,10 +62,10 @@ class Tree:
         Raises:
             UsageError: A spelling is empty, or of one verdict and the beginning of another's.
         """
-        ids = tokenizer
         spelled = {
             label: [
-                tuple(ids(text, add_special_tokens=False)["input_ids"]) for text in dict.fromkeys(getattr(verdicts, label))
+                tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+                for text in dict.fromkeys(getattr(verdicts, label))
             ]
             for label in LABELS
         }  # fmt: skip
@@ -127,6 +127,6 @@ class Tree:
 
 def _ambiguous(spelling: tuple[int, ...], one: int, other: int) -> UsageError:
     return UsageError(
-        f"a spelling of verdict {LABELS[one]} (tokens {list(spelling)}) is also the beginning of one of {LABELS[other]}",
+        f"a spelling of {LABELS[one]} (tokens {list(spelling)}) is also the beginning of one of {LABELS[other]}",
         expected="spellings that tell the verdicts apart from their first tokens on",
     )
