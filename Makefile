@@ -5,7 +5,7 @@ SHARED ?= ../shared/data
 # By itself and first: what else names torch may bring gigabytes of CUDA to a machine without a GPU.
 TORCH ?= torch==2.13.0
 
-.PHONY: help demo test test-llm test-flow test-flow test-quant test-slurm lint format bench bench-llm docs clean
+.PHONY: help demo test test-llm test-flow test-quant test-vllm test-slurm lint format bench bench-llm docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -63,6 +63,12 @@ test-quant: export TIEBREAK_QUANTIZE_PYTHON = $(CURDIR)/.venv-quantize/bin/pytho
 test-quant: export TIEBREAK_VLLM_PYTHON = $(CURDIR)/.venv-vllm/bin/python
 test-quant: .venv/dev .venv-quantize/done .venv-vllm/plugin  ## fewer bits: GPTQ, AWQ, NF4 and int8 on SmolLM2, and vLLM beside them; 8 minutes
 	$(BIN)/python -m pytest -m quant -rs
+
+# Generative judges on vLLM, as a worker process and as a server: exactness, adapters, quantised checkpoints, faults.
+test-vllm: export TIEBREAK_VLLM_PYTHON ?= $(CURDIR)/.venv-vllm/bin/python
+test-vllm: export OMP_NUM_THREADS = 1
+test-vllm: .venv/dev .venv-vllm/done  ## generative judges on vLLM beside transformers, with SmolLM2; 10 minutes
+	$(BIN)/python -m pytest -m vllm -rs
 
 lint: .venv/dev  ## ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .
