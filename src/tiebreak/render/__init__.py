@@ -7,6 +7,7 @@ frame.py       the template's own ids: what surrounds and separates the texts
 truncation.py  which tokens of each text are kept when a row is over its budget
 assembly.py    frame + kept texts -> one sequence a row, and the ledger
 renderer.py    Renderer, which joins them; canaries.py: the comparisons of the fingerprint
+chats.py       chats of several turns under the tokenizer's own template, by the same promise
 ```
 
 Nothing here needs torch: the tokenizer is passed in.
