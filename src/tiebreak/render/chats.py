@@ -36,11 +36,13 @@ class Chatted:
         sequences: One a chat.
         tokens: int64, a chat: tokens that its texts have.
         kept: int64, a chat: how many of them are in the sequence.
+        turns: int64 (turns of all chats, 2): of each turn the tokens it has and the tokens kept.
     """
 
     sequences: Sequences
     tokens: np.ndarray
     kept: np.ndarray
+    turns: np.ndarray
 
     @property
     def truncated(self) -> np.ndarray:
@@ -84,6 +86,7 @@ class Chats:
         flat = [text for chat in chats for _, text in chat]
         tokens = self._texts.encode(flat)
         arrays, wanted, given, first = [], [], [], 0
+        turns: list[tuple[int, int]] = []
         for chat in chats:
             frame = self._frame(tuple(role for role, _ in chat), answer)
             places = range(first, first + len(chat))
@@ -93,8 +96,10 @@ class Chats:
             arrays.append(np.concatenate([*woven, frame[-1]]))
             wanted.append(sum(map(len, texts)))
             given.append(sum(map(len, kept)))
+            turns += zip(map(len, texts), map(len, kept), strict=True)
             first += len(chat)
-        return Chatted(Sequences.of(arrays), np.array(wanted, dtype=np.int64), np.array(given, dtype=np.int64))
+        each = np.array(turns, dtype=np.int64).reshape(-1, 2)
+        return Chatted(Sequences.of(arrays), np.array(wanted, dtype=np.int64), np.array(given, dtype=np.int64), each)
 
     def _frame(self, roles: tuple[str, ...], answer: bool) -> list[np.ndarray]:
         """What stands before, between and after the texts of turns with these roles."""

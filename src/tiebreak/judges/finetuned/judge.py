@@ -115,9 +115,7 @@ class FinetunedJudge(Judge):
             BundleError: Template and tokenizer of the bundle give other tokens than they did.
             UsageError: `max_length` has no room for the template's own words, or is beyond what the model can take.
         """
-        from tiebreak.render import Renderer
-
-        renderer = Renderer(self.settings.template, read_tokenizer(self._directory))
+        renderer = self._renderer(read_tokenizer(self._directory))
         found = renderer.fingerprint()
         if found != self.settings.fingerprint:
             then = [f"{name}=={self.manifest.versions[name]}" for name in _SPLITTERS if name in self.manifest.versions]
@@ -129,6 +127,12 @@ class FinetunedJudge(Judge):
                 mend=f"pip install {' '.join(then)}" if then else "",
             )
         return renderer if self.runtime.max_length is None else renderer.at(self.runtime.max_length)
+
+    def _renderer(self, tokenizer: Any) -> Renderer:
+        """How this kind of judge renders, before any other length is asked for."""
+        from tiebreak.render import Renderer
+
+        return Renderer(self.settings.template, tokenizer)
 
     @cached_property
     def network(self) -> JudgeModel:
