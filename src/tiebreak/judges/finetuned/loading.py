@@ -23,17 +23,23 @@ def restore(settings: Settings, base: Base, directory: Path, kind: Any, runtime:
         settings: What the bundle says.
         base: Where the weights below the adapter are.
         directory: The bundle.
-        kind: classifier or siamese.
+        kind: classifier, siamese or generative.
         runtime: Precision and devices. The engine has the last word on both: weights are read as they were written, and
             an adapter merged into them, before anything is rounded. A model in 4 bits is quantised where it will run.
     """
+    dtype, device = places(settings, runtime)
+    return JudgeModel.restore(
+        base, settings.head, kind, adapter=directory if settings.adapter else None, quantize=settings.quantize,
+        soft_capping=settings.soft_capping, dtype=dtype, pooling=settings.pooling, device=device,
+    )  # fmt: skip
+
+
+def places(settings: Settings, runtime: Runtime) -> tuple[torch.dtype | None, str | None]:
+    """In what dtype weights are read (None: as they were written), and where to (None: the CPU)."""
     dtype = torch.float32 if runtime.precision == "fp32" else None
     if settings.four_bits:
         dtype = _DTYPES.get(runtime.precision) or _compute_dtype()
-    return JudgeModel.restore(
-        base, settings.head, kind, adapter=directory if settings.adapter else None, quantize=settings.quantize,
-        soft_capping=settings.soft_capping, dtype=dtype, pooling=settings.pooling, device=_device(runtime.devices),
-    )  # fmt: skip
+    return dtype, _device(runtime.devices)
 
 
 def own_precision(compression: Compression, network: JudgeModel, devices: str) -> str:

@@ -62,7 +62,7 @@ class SiameseJudge(FinetunedJudge):
         rendered = self.renderer.render_answers(answers.prompts, answers.answers)
         logits = self._compare(self._states(rendered), answers.pairs)
         self.report = {**self.engine.report, "rows": table.height, "sequences": len(answers.answers)}
-        ledger, truncated = _ledger(rendered, answers.pairs)
+        ledger, truncated = ledger_of(rendered, answers.pairs)
         return Scores(predictions.softmax(logits), np.zeros(table.height), truncated, ledger)
 
     def score_answers(self, prompts: Sequence[Text], answers: Sequence[Text]) -> np.ndarray:
@@ -92,7 +92,7 @@ class SiameseJudge(FinetunedJudge):
         Raises:
             UsageError: Prompts and answers differ in number or in turns.
         """
-        return self._states(self.renderer.render_answers(_turns(prompts), _turns(answers)))
+        return self._states(self.renderer.render_answers(turns_of(prompts), turns_of(answers)))
 
     @cached_property
     def head(self) -> PairHead:
@@ -116,11 +116,12 @@ class SiameseJudge(FinetunedJudge):
         return logits
 
 
-def _turns(texts: Sequence[Text]) -> list[list[str | None]]:
+def turns_of(texts: Sequence[Text]) -> list[list[str | None]]:
+    """Each text as a conversation of one turn, each conversation as it is."""
     return [[text] if isinstance(text, str) else list(text) for text in texts]
 
 
-def _ledger(rendered: Rendered, pairs: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
+def ledger_of(rendered: Rendered, pairs: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
     """The ledger of the rows from that of their answers; of the prompt, what the reading that kept less of it kept."""
     a, b = (rendered.ledger[side] for side in (pairs[:, 0], pairs[:, 1]))
     ledger = pl.DataFrame(
