@@ -56,7 +56,19 @@ def load(directory: str | Path | None = None, runtime: Runtime | None = None) ->
         BundleError: The directory is no bundle, is damaged, too new, or of a kind this version does not know.
     """
     directory = EMBEDDED if directory is None else Path(directory)
-    manifest = bundle.read(directory)
+    judge = of_manifest(bundle.read(directory), directory)
+    if runtime is not None:
+        judge.run_with(runtime)
+    return judge
+
+
+def of_manifest(manifest: Manifest, directory: Path) -> Judge:
+    """The judge of a bundle whose manifest and files were checked already.
+
+    Raises:
+        BundleError: It is of a kind this version does not know.
+        MissingExtraError: The judge needs torch, which is not installed.
+    """
     if manifest.kind not in KINDS:
         raise BundleError(
             f"{directory}: unknown kind of judge {manifest.kind!r}",
@@ -65,12 +77,10 @@ def load(directory: str | Path | None = None, runtime: Runtime | None = None) ->
         )
     module, name = KINDS[manifest.kind]
     kind: type[Judge] = getattr(import_module(module), name)
-    judge = kind.from_bundle(manifest, directory)
-    if runtime is not None:
-        judge.run_with(runtime)
-    return judge
+    return kind.from_bundle(manifest, directory)
 
 
 __all__ = [
     "COMPOSITE", "EMBEDDED", "KINDS", "Judge", "Prediction", "Reason", "Runtime", "Scores", "has_network", "load",
+    "of_manifest",
 ]  # fmt: skip
