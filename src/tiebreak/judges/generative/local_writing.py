@@ -52,6 +52,9 @@ class _Row:
 class LocalWriter:
     """Writes with a causal language model of transformers.
 
+    Attributes:
+        exact: Whether a text is the same whatever the batch.
+
     Args:
         model: In evaluation mode, on its device.
         tokenizer: Its own, with a chat template.
@@ -73,6 +76,7 @@ class LocalWriter:
         self._chats = Chats(tokenizer)
         self._rows = rows or ROWS["cuda" if model.device.type == "cuda" else "cpu"]
         self._longest = max_length
+        self.exact = model.dtype == torch.float32 and not machine.is_quantised(model)
         self._ends = _ends(model, tokenizer)
         pad = tokenizer.pad_token_id
         self._pad = int(self._ends[0] if pad is None else pad)
@@ -102,13 +106,15 @@ class LocalWriter:
         texts; the report counts these.
         """
         started = time.perf_counter()
+        if not conversations:
+            return []
         chatted = self._chats.render(conversations, max_length=self._window(sampling.max_tokens))
         rows = [_Row(i, sample, ids) for i, ids in enumerate(chatted.sequences) for sample in range(sampling.samples)]
         rows.sort(key=lambda row: -len(row.ids))
         written: list[dict[int, Written]] = [{} for _ in conversations]
         self.report = {
             "backend": "transformers", "device": str(self._model.device), "precision": self._precision,
-            "exact": self._exact, "truncated": int(chatted.truncated.sum()), "prompt_tokens": 0, "tokens": 0,
+            "exact": self.exact, "truncated": int(chatted.truncated.sum()), "prompt_tokens": 0, "tokens": 0,
             "alone": 0,
         }  # fmt: skip
         for batch, texts in self._batches(rows, conversations, sampling):
@@ -124,10 +130,6 @@ class LocalWriter:
     @property
     def _precision(self) -> str:
         return next((name for name, dtype in machine.DTYPES.items() if dtype == self._model.dtype), "quantised")
-
-    @property
-    def _exact(self) -> bool:
-        return self._model.dtype == torch.float32 and not machine.is_quantised(self._model)
 
     def _window(self, max_tokens: int) -> int | None:
         window: int | None = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
@@ -224,7 +226,7 @@ class _Chooser:
         how, step = self._sampling, input_ids.shape[1] - self._longest
         chances = self._chances[:, step].to(scores.device)
         tokens, sure = draw(scores, chances, how.temperature, how.top_p)
-        if self._writer._exact:
+        if self._writer.exact:
             if step:
                 self._ended |= torch.isin(input_ids[:, -1].cpu(), torch.tensor(self._writer._ends))
             for row in (~sure.cpu() & ~self._ended).nonzero()[:, 0].tolist():
