@@ -1,1 +1,11 @@
-"""Can a judge be talked into a verdict? Tricks that no person would reward, and how often they work."""
+"""Judging the judge: tricks that win no person over are played on it, and how often it falls for them is counted."""
+
+from __future__ import annotations
+
+from tiebreak.attack.families import FAMILIES, Family, Trick, choose
+from tiebreak.attack.measuring import Figures, Measured, measure
+from tiebreak.attack.run import Attacked, Subject, Work, attack
+
+__all__ = [
+    "FAMILIES", "Attacked", "Family", "Figures", "Measured", "Subject", "Trick", "Work", "attack", "choose", "measure",
+]  # fmt: skip
