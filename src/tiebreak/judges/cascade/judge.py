@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -59,7 +60,8 @@ class Path:
     """The rows on their way through the stages: what they are answered, and by which stage.
 
     Args:
-        settings: Of the cascade.
+        stages: Of the cascade.
+        space: Whether an answer is a mean of probabilities or of logits.
         rows: How many there are.
 
     Attributes:
@@ -69,8 +71,8 @@ class Path:
         near: Rows whose worth was as near to a price as rounding goes.
     """
 
-    def __init__(self, settings: Settings, rows: int) -> None:
-        self.settings = settings
+    def __init__(self, stages: Sequence[Stage], space: pooling.Space, rows: int) -> None:
+        self.stages, self.space = stages, space
         self.answers = np.zeros((rows, 3))
         self.stage = np.zeros(rows, dtype=np.int64)
         self.open = np.arange(rows)
@@ -81,8 +83,8 @@ class Path:
         """Take in what the next judge said of the open rows, shape (open rows, 3)."""
         place = len(self._opinions)
         self._opinions = np.concatenate([self._opinions, opinion[None]])
-        stage = self.settings.stages[place]
-        answer = pooled(self._opinions, stage.weights, self.settings.space)
+        stage = self.stages[place]
+        answer = pooled(self._opinions, stage.weights, self.space)
         self.answers[self.open], self.stage[self.open] = answer, place
         if stage.route is None:
             self.open = self.open[:0]
@@ -124,7 +126,7 @@ class CascadeJudge(CompositeJudge):
         `report` says how many rows each was asked about, and how many were `near` a price, within rounding.
         """
         self.report = {}
-        path = Path(self.settings, table.height)
+        path = Path(self.settings.stages, self.settings.space, table.height)
         gap, truncated = np.zeros(table.height), np.zeros(table.height, dtype=bool)
         same, unknown = np.ones(table.height, dtype=bool), np.zeros(table.height, dtype=bool)
         for place in range(len(self.settings.members)):

@@ -8,17 +8,22 @@ tells A from B, and every sum is written out, so that a row and its swapped twin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import numpy as np
 from pydantic import AllowInfNan, BaseModel, ConfigDict
 
+from tiebreak.calibration import FLOOR
 from tiebreak.pooling.pools import logs, over_classes
 
 Number = Annotated[float, AllowInfNan(False)]
 Name = Literal["entropy", "margin", "gain"]
 NAMES: Final[tuple[Name, ...]] = ("entropy", "margin", "gain")
 """From the one that asks least of the votes."""
+
+FARTHEST: Final = 6.0
+"""Log-odds beyond these count as these: a regression must not run away where few votes are."""
 
 NEAR: Final = 1e-6
 """Nats: a row whose worth is so near to the price might go the other way on a machine that rounds otherwise."""
@@ -48,9 +53,13 @@ class Route(BaseModel):
             answer: What would be answered now, shape (rows, 3).
             opinions: What the judges asked so far said, shape (k, rows, 3).
         """
-        found = np.full(len(answer), self.bias)
-        for weight, values in zip(self.weights, features(self.by, answer, opinions), strict=True):
-            found = found + weight * values
+        return self.of(features(self.by, answer, opinions))
+
+    def of(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """The worth from the numbers that `features` gives."""
+        found = np.full(len(values[0]), self.bias)
+        for weight, column in zip(self.weights, values, strict=True):
+            found = found + weight * column
         return found
 
     def goes_on(self, worth: np.ndarray) -> np.ndarray:
@@ -67,8 +76,8 @@ def features(by: str, answer: np.ndarray, opinions: np.ndarray) -> list[np.ndarr
     entropy = -over_classes(answer * log)
     if by == "entropy":
         return [entropy]
-    lead = np.abs(log[:, 0] - log[:, 1])
-    tie = log[:, 2] - np.log(np.maximum(answer[:, 0] + answer[:, 1], 1e-12))
+    lead = np.minimum(np.abs(log[:, 0] - log[:, 1]), FARTHEST)
+    tie = np.clip(log[:, 2] - np.log(np.maximum(answer[:, 0] + answer[:, 1], FLOOR)), -FARTHEST, FARTHEST)
     found = [entropy, lead, tie, lead * lead, tie * tie, lead * tie]
     return found if len(opinions) < 2 else [*found, _disagreement(opinions)]
 
