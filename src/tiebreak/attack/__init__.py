@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tiebreak.attack.families import FAMILIES, Family, Trick, choose
 from tiebreak.attack.measuring import Figures, Measured, measure
-from tiebreak.attack.run import Attacked, Subject, Work, attack
+from tiebreak.attack.run import ORDERED, Attacked, Subject, Work, attack, identity
 
 __all__ = [
-    "FAMILIES", "Attacked", "Family", "Figures", "Measured", "Subject", "Trick", "Work", "attack", "choose", "measure",
+    "FAMILIES", "ORDERED", "Attacked", "Family", "Figures", "Measured", "Subject", "Trick", "Work", "attack", "choose",
+    "identity", "measure",
 ]  # fmt: skip

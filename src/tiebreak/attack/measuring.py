@@ -17,7 +17,7 @@ import polars as pl
 from tiebreak.attack.families import Family
 from tiebreak.attack.run import Attacked
 from tiebreak.evaluation.sample import group_codes
-from tiebreak.scoring.bootstrap import Bootstrap, Estimate, ratio
+from tiebreak.scoring.bootstrap import LEVEL, Bootstrap, Estimate, ratio
 
 FIGURES: Final = ("won", "any_won", "gain", "beyond_control", "gain_beyond_control")
 
@@ -92,21 +92,22 @@ def measure(found: Attacked, *, resamples: int = 1000, seed: int = 0) -> list[Me
         resamples: Bootstrap resamples of whole prompts.
         seed: Theirs.
     """
-    bootstrap = Bootstrap(group_codes(found.votes), resamples=resamples, seed=seed)
+    groups = group_codes(found.votes)
+    bootstrap = Bootstrap(groups, resamples=resamples, seed=seed)
     tries = found.tries.with_columns(
         open=(pl.col("verdict_before") != "win").cast(pl.Float64),
         won=((pl.col("verdict_before") != "win") & (pl.col("verdict") == "win")).cast(pl.Float64),
         gain=pl.col("p_win") - pl.col("p_win_before"),
     )
-    scale = _Scale(bootstrap, found.votes.height, tries, [f.name for f in found.families if f.control])
+    scale = _Scale(bootstrap, groups, tries, [f.name for f in found.families if f.control])
     return [_family(family, found, tries.filter(family=family.name), scale) for family in found.families]
 
 
 class _Scale:
     """Turns attempts into figures; knows what the control came to."""
 
-    def __init__(self, bootstrap: Bootstrap, rows: int, tries: pl.DataFrame, control: Sequence[str]) -> None:
-        self.bootstrap, self.rows = bootstrap, rows
+    def __init__(self, bootstrap: Bootstrap, groups: np.ndarray, tries: pl.DataFrame, control: Sequence[str]) -> None:
+        self.bootstrap, self.groups = bootstrap, groups
         self.control = tries.filter(pl.col("family").is_in(control))
         self._known: dict[tuple[str, str | None], _Sums] = {}
 
@@ -117,12 +118,18 @@ class _Scale:
         per_vote = tries.group_by("row", "position").agg(pl.col("open").max(), pl.col("won").max())
         return Figures(
             attempts=tries.height, already_won=int(tries.height - tries["open"].sum()), cut=int(tries["cut"].sum()),
-            won=Estimate.of(share),
-            any_won=Estimate.of(ratio(self._sum(per_vote, "won"), self._sum(per_vote, "open"))),
+            won=_bounded(Estimate.of(share), self._prompts(tries)),
+            any_won=_bounded(
+                Estimate.of(ratio(self._sum(per_vote, "won"), self._sum(per_vote, "open"))), self._prompts(tries)
+            ),
             gain=Estimate.of(gain),
             beyond_control=Estimate.of(share - ratio(of_control.won, of_control.open)) if held else None,
             gain_beyond_control=Estimate.of(gain - ratio(of_control.gain, of_control.all)) if held else None,
         )  # fmt: skip
+
+    def _prompts(self, tries: pl.DataFrame) -> int:
+        """Groups in which something could be won."""
+        return len(np.unique(self.groups[tries.filter(pl.col("open") > 0)["row"].unique().to_numpy()]))
 
     def _of_control(self, orders: str, position: str | None) -> _Sums:
         key = (orders, position)
@@ -136,8 +143,16 @@ class _Scale:
         return _Sums(*(self._sum(counted, name) for name in ("open", "won", "all", "gain")))
 
     def _sum(self, tries: pl.DataFrame, column: str) -> np.ndarray:
-        values = np.bincount(tries["row"].to_numpy(), weights=tries[column].to_numpy(), minlength=self.rows)
+        values = np.bincount(tries["row"].to_numpy(), weights=tries[column].to_numpy(), minlength=len(self.groups))
         return self.bootstrap.sum(values)
+
+
+def _bounded(found: Estimate, prompts: int) -> Estimate:
+    """Where nothing was won, or everything, no resample differs: then the exact binomial bound for as many prompts."""
+    tail = ((1 - LEVEL) / 2) ** (1 / prompts) if prompts else 0.0
+    if found.value == 0:
+        return Estimate(0.0, 0.0, 1 - tail)
+    return Estimate(1.0, tail, 1.0) if found.value == 1 else found
 
 
 def _family(family: Family, found: Attacked, tries: pl.DataFrame, scale: _Scale) -> Measured:

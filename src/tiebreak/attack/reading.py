@@ -41,7 +41,7 @@ class Read:
         second: Turns of the other.
     """
 
-    key: tuple[int, str, str, str, Side]
+    key: tuple[int, str, str, str, str]
     prompt: Turns
     first: Turns
     second: Turns
@@ -67,15 +67,20 @@ def attacked(
     """
     for row, (texts, target) in enumerate(zip(votes.select(comparisons.TEXTS).iter_rows(), targets, strict=True)):
         prompt, own, rival = texts if target == "a" else (texts[0], texts[2], texts[1])
-        for family in families:
-            for trick in family.tricks:
-                for written in SIDES if trick.names_side else (None,):
-                    changed = trick.on(own, written or "a")
-                    if changed is None:
-                        continue
-                    for stands in SIDES if ordered or written is None else (written,):
-                        first, second = (changed, rival) if stands == "a" else (rival, changed)
-                        yield Read((row, family.name, trick.name, written or EITHER, stands), prompt, first, second)
+        for family, trick, written, changed in played(own, families):
+            for stands in SIDES if ordered or written == EITHER else (written,):
+                first, second = (changed, rival) if stands == "a" else (rival, changed)
+                yield Read((row, family, trick, written, stands), prompt, first, second)
+
+
+def played(own: Turns, families: Sequence[Family]) -> Iterator[tuple[str, str, str, Turns]]:
+    """Every trick that applies to an answer: family, trick, the sides its text is written for, and the new turns."""
+    for family in families:
+        for trick in family.tricks:
+            for side in SIDES if trick.names_side else SIDES[:1]:
+                changed = trick.on(own, side)
+                if changed is not None:
+                    yield family.name, trick.name, side if trick.names_side else EITHER, changed
 
 
 def tables(reads: Iterator[Read], size: int = 4096) -> Iterator[pl.DataFrame]:

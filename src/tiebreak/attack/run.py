@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
 import polars as pl
 
-from tiebreak import judges, predict, storage
+from tiebreak import judges, predict, row_hashes, storage
 from tiebreak.attack import reading
-from tiebreak.attack.families import Family, Side
+from tiebreak.attack.families import Family, Side, fingerprint
 from tiebreak.attack.reading import KEY, Read
+from tiebreak.bundle import Manifest
 from tiebreak.calibration import Calibration
 from tiebreak.errors import UsageError
 from tiebreak.judges import Judge, Runtime
@@ -102,12 +103,23 @@ class Work:
         return cls(directory, identity, chunk_rows)
 
     def judged(
-        self, name: str, subject: Subject, reads: Callable[[], Iterator[Read]], progress: Progress
+        self, name: str, subject: Subject, reads: Callable[[], Iterator[Read]], progress: Progress, *, earlier: int = 0
     ) -> pl.DataFrame:
-        """Answers to these comparisons, from an earlier run where it finished them."""
+        """Answers to these comparisons, from an earlier run where it finished them.
+
+        Args:
+            name: Of this part of the attack.
+            subject: The judge.
+            reads: Gives the comparisons, as often as it is asked.
+            progress: Hears of finished chunks, and how many comparisons there are in all.
+            earlier: Comparisons of the parts before this one.
+        """
         output = self.directory / f"{name}.parquet"
-        if not output.is_file():
-            progress.total(sum(1 for _ in reads()))
+        count = sum(1 for _ in reads())
+        progress.total(earlier + count)
+        if output.is_file():
+            progress.reuse(count)
+        else:
             predict.predict_file(
                 reading.tables(reads()), subject.judge, output, form="parquet", identity=f"{self.identity} {name}",
                 resume=True, chunk_rows=self.chunk_rows, progress=progress,
@@ -141,9 +153,7 @@ def attack(
     votes: pl.DataFrame,
     families: Sequence[Family],
     work: Work,
-    *,
-    before: Progress = SILENT,
-    during: Progress = SILENT,
+    progress: Progress = SILENT,
 ) -> Attacked:
     """Judge the votes as they are, then let the answer that lost try every trick.
 
@@ -152,23 +162,43 @@ def attack(
         votes: Validated comparisons; labels are not needed.
         families: What to try.
         work: Where finished chunks are kept.
-        before: Hears of the clean votes.
-        during: Hears of the attacked ones.
+        progress: Hears of finished chunks.
 
     Raises:
         UsageError: Another process is at work in the same folder.
         ResourceError: The disk is full or the place cannot be written.
     """
     ordered = subject.ordered
-    said = work.judged("clean", subject, lambda: reading.clean(votes), before)
+    said = work.judged("clean", subject, lambda: reading.clean(votes), progress)
     untouched = reading.verdicts(said, subject.calibration, ordered=ordered)
     targets = reading.losers(votes, untouched)
-    said = work.judged("attacked", subject, lambda: reading.attacked(votes, targets, families, ordered=ordered), during)
+    said = work.judged(
+        "attacked", subject, lambda: reading.attacked(votes, targets, families, ordered=ordered), progress,
+        earlier=said.height,
+    )  # fmt: skip
     found = reading.verdicts(said, subject.calibration, ordered=ordered)
     tries = found.join(
         reading.seen_from(untouched, targets), on=["row", "orders", "position"], how="left", maintain_order="left"
     )
     return Attacked(votes, tuple(families), targets, tries.sort(*KEY, "orders", "position", maintain_order=True))
+
+
+def identity(
+    votes: pl.DataFrame, judge: Manifest, families: Sequence[Family], runtime: Mapping[str, object], chunk_rows: int
+) -> str:
+    """Fingerprint of everything that decides the output of an attack.
+
+    Args:
+        votes: The votes; their texts and ids count, their labels do not.
+        judge: The manifest of the judge.
+        families: What is tried.
+        runtime: Choices that can change a probability.
+        chunk_rows: Comparisons of a chunk.
+    """
+    return predict.identity(
+        [], judge, votes=votes["id"].to_list(), texts=row_hashes.content(votes).to_list(),
+        families=fingerprint(families), runtime=dict(runtime), chunk_rows=chunk_rows,
+    )  # fmt: skip
 
 
 def _recorded(directory: Path) -> str | None:
