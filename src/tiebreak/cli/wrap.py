@@ -79,13 +79,13 @@ def command(
 
     judge = wrap(
         checkpoint,
-        template=_template(template, max_length),
+        template=template_of(template, max_length),
         adapter=adapter,
         revision=revision,
-        head=_one_of("--head", head, ("linear", "two_layer")),
+        head=one_of("--head", head, ("linear", "two_layer")),
         outputs=_classes(classes),
-        pooling=_one_of("--pooling", pooling, ("last", "first", "mean")),
-        quantize=_one_of("--quantize", quantize, ("nf4",)),
+        pooling=one_of("--pooling", pooling, ("last", "first", "mean")),
+        quantize=one_of("--quantize", quantize, ("nf4",)),
         soft_capping=soft_capping,
         swap=swap,
         title=name,
@@ -102,8 +102,12 @@ def command(
         console.emit_json({"output": str(output), "judge": judge.manifest.model_dump(mode="json")})
 
 
-def _template(name: str, max_length: int | None) -> Template:
-    """A built-in template, or one from a JSON or YAML file."""
+def template_of(name: str, max_length: int | None) -> Template:
+    """A built-in template, or one from a JSON or YAML file.
+
+    Raises:
+        UsageError: There is no such template, or the file is none.
+    """
     from pydantic import ValidationError
 
     from tiebreak.render import Template, template
@@ -127,7 +131,12 @@ def _template(name: str, max_length: int | None) -> Template:
         raise UsageError(f"--template {name}: {place}: {first['msg']}", expected="the fields of a template") from error
 
 
-def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> Any:
+def one_of(option: str, value: str | None, known: tuple[str, ...]) -> Any:
+    """The value of an option that is one of a few, or none.
+
+    Raises:
+        UsageError: It is another one.
+    """
     if value is not None and value not in known:
         near = difflib.get_close_matches(value, known, n=1)
         raise UsageError(

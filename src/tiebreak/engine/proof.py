@@ -18,15 +18,22 @@ COARSE: Final = 0.05
 """Of the largest logit, in 16 bits or fewer."""
 
 
-def prove(model: Any, pooled: Callable[[Packed], Tensor]) -> None:
+def logits_of(out: Any) -> Tensor:
+    """What a sequence classifier says of a row: (1, outputs)."""
+    logits: Tensor = out.logits
+    return logits
+
+
+def prove(model: Any, pooled: Callable[[Packed], Tensor], read: Callable[[Any], Tensor] = logits_of) -> None:
     """Compare packed logits of three short sequences with those of the model's own forward, one at a time.
 
     Recurrent layers (Mamba), attention with learned sinks and the like would carry something from one sequence into the
     next, or leave something out. On the meta device nothing can be tried.
 
     Args:
-        model: The sequence classifier, without an adapter's wrapper.
+        model: The sequence classifier or language model, without an adapter's wrapper.
         pooled: The same, packed.
+        read: From what the model returns for one row to what `pooled` returns for it.
 
     Raises:
         UsageError: The two differ, or one of them fails.
@@ -40,7 +47,7 @@ def prove(model: Any, pooled: Callable[[Packed], Tensor]) -> None:
     try:
         with torch.no_grad():
             model.eval()
-            own = torch.cat([model(input_ids=torch.from_numpy(row)[None].to(device)).logits.float() for row in rows])
+            own = torch.cat([read(model(input_ids=torch.from_numpy(row)[None].to(device))).float() for row in rows])
             difference = float((pooled(pack(rows, device)) - own).abs().max() / own.abs().max())
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise _refusal(model, f"fails: {error}") from error

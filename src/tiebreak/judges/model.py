@@ -13,8 +13,9 @@ from tiebreak.engine.packed import Packed
 from tiebreak.engine.pooled import Pooled
 from tiebreak.errors import DataError, UsageError
 from tiebreak.judges.base import Base, Head, heads
-from tiebreak.judges.base.loading import load
+from tiebreak.judges.base.loading import language_model, load
 from tiebreak.judges.base.quiet import quiet
+from tiebreak.judges.generative.head import asking, deciding
 from tiebreak.judges.siamese.head import PairHead
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-Kind = Literal["classifier", "siamese"]
+Kind = Literal["classifier", "siamese", "generative"]
 Pooling = Literal["last", "first", "mean"]
+Spellings = tuple[tuple[int, ...], ...]
 
+GENERATIVE: Final = "generative"
 ADAPTER: Final = "adapter_model.safetensors"
 ADAPTER_CONFIG: Final = "adapter_config.json"
 
@@ -33,10 +36,12 @@ class JudgeModel(nn.Module):
     """The network of a fine-tuned judge.
 
     Args:
-        model: A sequence classifier of transformers, `peft`-wrapped or not.
-        kind: classifier: a sequence holds a whole comparison. siamese: a sequence holds one answer.
+        model: A sequence classifier of transformers, or a language model for a generative judge, `peft`-wrapped or not.
+        kind: classifier: a sequence holds a whole comparison. siamese: a sequence holds one answer. generative: a
+            sequence holds a whole comparison and asks for the verdict, which is the next token.
         pooling: Which state stands for a sequence; None: the family's own for a classifier, and for a siamese judge
             the last token of a decoder or the mean of an encoder.
+        spellings: Of a generative judge, the tokens that spell each verdict, a, b, tie; without them it has no logits.
 
     Attributes:
         model: As given. Its parameters are this module's parameters.
@@ -45,11 +50,14 @@ class JudgeModel(nn.Module):
 
     pooled: Pooled
 
-    def __init__(self, model: Any, kind: Kind, pooling: Pooling | None = None) -> None:
+    def __init__(
+        self, model: Any, kind: Kind, pooling: Pooling | None = None, spellings: Spellings | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.kind = kind
-        pooled = Pooled.split(model)
+        self.spellings = spellings
+        pooled = _packed(model, kind, spellings)
         if pooling is not None:
             pooled.pooling = pooling
         elif kind == "siamese" and pooled.pooling == "first":
@@ -72,13 +80,14 @@ class JudgeModel(nn.Module):
         attention: str = "eager",
         device: Any = None,
         meta: bool = False,
+        spellings: Spellings | None = None,
     ) -> Self:
         """Make the network for training. New weights come from torch's global generator: seed it before.
 
         Args:
             base: The pretrained model.
             head: The layer on top; trained in full, held in fp32.
-            kind: classifier or siamese.
+            kind: classifier, siamese or generative; the last has no layer on top, its verdicts are tokens.
             lora: Fields of peft's LoraConfig; None trains everything.
             quantize: "nf4" for a frozen base in 4 bits.
             soft_capping: Whether Gemma 2 keeps the soft caps on its attention logits.
@@ -88,6 +97,7 @@ class JudgeModel(nn.Module):
             attention: Attention function of padded batches; packed ones have their own.
             device: Where to load to; None is the CPU.
             meta: Shapes alone, for a dry run.
+            spellings: As of the class.
 
         Raises:
             UsageError: A 4-bit base without an adapter, or the base is not there.
@@ -95,10 +105,13 @@ class JudgeModel(nn.Module):
         """
         if quantize and lora is None:
             raise UsageError("a base in 4 bits cannot be trained in full", expected="lora, or no quantize")
-        model, fresh = load(
-            base, layer(head, kind), dtype=dtype, quantize=quantize, soft_capping=soft_capping, attention=attention,
-            device=device, meta=meta,
-        )  # fmt: skip
+        how: dict[str, Any] = {
+            "dtype": dtype, "quantize": quantize, "soft_capping": soft_capping, "attention": attention,
+            "device": device, "meta": meta,
+        }  # fmt: skip
+        model, fresh = (
+            (language_model(base, **how), set()) if kind == GENERATIVE else load(base, layer(head, kind), **how)
+        )
         if head.zero and fresh and not meta:
             heads.zero(getattr(model, heads.last(model)))
         if kind == "siamese":
@@ -107,7 +120,7 @@ class JudgeModel(nn.Module):
             model = _with_adapter(model, lora, base, kind)
         if checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return cls(model, kind, pooling)
+        return cls(model, kind, pooling, spellings)
 
     @classmethod
     def restore(
@@ -128,7 +141,7 @@ class JudgeModel(nn.Module):
         Args:
             base: The trained checkpoint itself, or the base of the adapter.
             head: As of `build`, like all that follow but the next two.
-            kind: classifier or siamese.
+            kind: classifier, siamese or generative.
             adapter: Folder with the adapter and the head, as `files` writes them.
             quantize: None or "nf4".
             soft_capping: Of Gemma 2.
@@ -139,8 +152,11 @@ class JudgeModel(nn.Module):
         Raises:
             DataError: The head is not in the checkpoint or the adapter does not fit the base.
         """
-        model, fresh = load(
-            base, layer(head, kind), dtype=dtype, quantize=quantize, soft_capping=soft_capping, device=device
+        how: dict[str, Any] = {
+            "dtype": dtype, "quantize": quantize, "soft_capping": soft_capping, "device": device,
+        }  # fmt: skip
+        model, fresh = (
+            (language_model(base, **how), set()) if kind == GENERATIVE else load(base, layer(head, kind), **how)
         )
         if adapter is not None:
             model = _read_adapter(model, adapter, merge=not getattr(model, "is_quantized", False))
@@ -158,7 +174,7 @@ class JudgeModel(nn.Module):
             packed: The sequences of the micro-batch.
             pairs: int64 (rows, 2), siamese only: which two sequences each row compares.
         """
-        if self.kind == "classifier":
+        if self.kind != "siamese":
             return self.pooled(packed)  # type: ignore[no-any-return]
         if pairs is None:
             raise UsageError("a siamese model needs pairs", expected="int64 (rows, 2): the sequences to compare")
@@ -223,6 +239,12 @@ class JudgeModel(nn.Module):
             _tidy(path, base)
 
 
+def _packed(model: Any, kind: Kind, spellings: Spellings | None) -> Pooled:
+    if kind != GENERATIVE:
+        return Pooled.split(model)
+    return asking(model, ()) if spellings is None else deciding(model, spellings)
+
+
 def layer(head: Head, kind: Kind) -> Callable[[int], nn.Module] | None:
     """What makes the last layer of a judge from the width of a pooled state; None: the family's own linear layer."""
     if kind == "siamese":
@@ -240,11 +262,14 @@ def _leave_out(model: PreTrainedModel) -> None:
 
 
 def _with_adapter(model: PreTrainedModel, lora: Mapping[str, Any], base: Base, kind: Kind) -> Any:
-    kept = heads.parts(model) if kind == "classifier" else [heads.last(model)]
+    if kind == GENERATIVE:
+        task, kept = "CAUSAL_LM", None
+    else:
+        task, kept = "SEQ_CLS", heads.parts(model) if kind == "classifier" else [heads.last(model)]
     with quiet():
         from peft import LoraConfig, get_peft_model
 
-        made = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", modules_to_save=kept, **lora))
+        made = get_peft_model(model, LoraConfig(task_type=task, modules_to_save=kept, **lora))
     made.active_peft_config.base_model_name_or_path = base.name
     made.active_peft_config.revision = base.revision
     return made

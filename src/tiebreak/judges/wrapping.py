@@ -95,7 +95,7 @@ def wrap(
     title = title or Path(name).name
     with making.workspace() as directory:
         if found.adapter is not None:
-            _copy_adapter(found.adapter, directory, base)
+            copy_adapter(found.adapter, directory, base)
         if self_contained:
             making.copy_base(base, directory)
         settings = Settings(
@@ -121,7 +121,7 @@ def inspect(name: str, adapter: Path | None = None, revision: str | None = None)
     """
     folder = Path(name).expanduser()
     if adapter is None and (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
-        adapter, document = folder, _document(folder / ADAPTER_CONFIG)
+        adapter, document = folder, document_of(folder / ADAPTER_CONFIG)
         name = str(document.get("base_model_name_or_path") or "")
         revision = revision or document.get("revision")
         if not name:
@@ -130,12 +130,17 @@ def inspect(name: str, adapter: Path | None = None, revision: str | None = None)
             )
     base = Base(name=name, revision=revision)
     located = resolve(base)
-    files = weight_files(located) if adapter is None else [_adapter_file(adapter)]
+    files = weight_files(located) if adapter is None else [adapter_file(adapter)]
     kind = _head(files, adapter or located.gguf or located.folder)
-    return Found(located.base, adapter, kind, _meaning(_document(checkpoint(located) / "config.json"), name))
+    return Found(located.base, adapter, kind, _meaning(document_of(checkpoint(located) / "config.json"), name))
 
 
-def _document(path: Path) -> dict[str, Any]:
+def document_of(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        DataError: It is none, or cannot be read.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -145,7 +150,13 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
-def _adapter_file(folder: Path) -> Path:
+def adapter_file(folder: Path) -> Path:
+    """The weights of a peft adapter.
+
+    Raises:
+        UsageError: The folder is no adapter.
+        DataError: Its weights are a pickle, or missing.
+    """
     if not (folder / ADAPTER_CONFIG).is_file():
         raise UsageError(f"--adapter {folder}: no {ADAPTER_CONFIG} in it", expected="a folder as peft saves it")
     if not (folder / ADAPTER).is_file():
@@ -207,9 +218,10 @@ def _agree(said: Labels | None, found: Labels | None, name: str) -> Labels:
     return said or found or LABELS
 
 
-def _copy_adapter(source: Path, target: Path, base: Base) -> None:
+def copy_adapter(source: Path, target: Path, base: Base) -> None:
+    """Copy a peft adapter into a bundle; its configuration then names this base."""
     shutil.copyfile(source / ADAPTER, target / ADAPTER)
-    document = _document(source / ADAPTER_CONFIG) | {"base_model_name_or_path": base.name, "revision": base.revision}
+    document = document_of(source / ADAPTER_CONFIG) | {"base_model_name_or_path": base.name, "revision": base.revision}
     (target / ADAPTER_CONFIG).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _HEADS: Final = ("score", "classifier", "pooler", r".*\.pooler", "head", "lm_head")
 """Modules that are never quantised."""
 
+CLASSIFIER: Final = "AutoModelForSequenceClassification"
+LANGUAGE: Final = "AutoModelForCausalLM"
+_WHAT: Final = {CLASSIFIER: "sequence classifier", LANGUAGE: "causal language model"}
+
 SHAPES: Final = Path(__file__).parents[2] / "recipes" / "shapes"
 """Configurations of real models, for dry runs without a download."""
 
@@ -138,11 +142,49 @@ def sequence_classifier(
     )[0]  # fmt: skip
 
 
+def language_model(
+    base: Base,
+    *,
+    dtype: torch.dtype | None = None,
+    quantize: str | None = None,
+    soft_capping: bool = True,
+    attention: str = "eager",
+    device: Any = None,
+    meta: bool = False,
+) -> PreTrainedModel:
+    """The base as the language model that it is, with its own head over the vocabulary.
+
+    Args:
+        base: The pretrained model.
+        dtype: As of `sequence_classifier`, like all that follow.
+        quantize: None or "nf4".
+        soft_capping: Of Gemma 2, on its attention logits.
+        attention: Name of an attention function.
+        device: Where to load to.
+        meta: Shapes alone.
+
+    Raises:
+        UsageError: The base is not there.
+        DataError: The architecture is no causal language model, or weights of it are not in the checkpoint.
+    """
+    model, fresh = load(
+        base, None, outputs=None, dtype=dtype, quantize=quantize, soft_capping=soft_capping, attention=attention,
+        device=device, meta=meta,
+    )  # fmt: skip
+    if fresh:
+        raise DataError(
+            f"base {base.name!r}: {len(fresh)} weights of {type(model).__name__} are not in the checkpoint "
+            f"(first: {min(fresh)})",
+            expected="the checkpoint of a language model, with its head over the vocabulary",
+        )
+    return model
+
+
 def load(
     base: Base,
     layer: Callable[[int], nn.Module] | None,
     *,
-    outputs: int = 3,
+    outputs: int | None = 3,
     dtype: torch.dtype | None = None,
     quantize: str | None = None,
     soft_capping: bool = True,
@@ -155,7 +197,7 @@ def load(
     Args:
         base: The pretrained model.
         layer: Makes the last layer from the width of the pooled state; None leaves the one of the family.
-        outputs: As of `sequence_classifier`, like all that follow.
+        outputs: As of `sequence_classifier`, like all that follow; None leaves the head of a language model.
         dtype: Of the backbone.
         quantize: None or "nf4".
         soft_capping: Of Gemma 2.
@@ -167,21 +209,23 @@ def load(
         The model, and the names of the parameters that were initialised and not loaded.
     """
     settings = config(base)
-    settings.num_labels = outputs
+    auto = LANGUAGE if outputs is None else CLASSIFIER
+    if outputs is not None:
+        settings.num_labels = outputs
     if outputs == len(LABELS):
         settings.id2label, settings.label2id = dict(enumerate(LABELS)), {name: i for i, name in enumerate(LABELS)}
     if not soft_capping and hasattr(settings, "attn_logit_softcapping"):
         settings.attn_logit_softcapping = None
     if meta:
-        return _shapes_alone(settings, layer, dtype, attention), set()
+        return _shapes_alone(settings, layer, dtype, attention, auto), set()
     folder = checkpoint(resolve(base))
     files = weight_files(Located(base, folder))
     options: dict[str, Any] = {"dtype": dtype or "auto", "attn_implementation": attention}
     if device is not None or quantize:
         options["device_map"] = {"": device or "cpu"}
     options |= _few_bits(settings, files, dtype, quantize)
-    model, fresh = _from_pretrained(folder, settings, options)
-    return model, _complete_head(model, layer, folder, fresh)
+    model, fresh = _from_pretrained(folder, settings, options, auto)
+    return model, fresh if outputs is None else _complete_head(model, layer, folder, fresh)
 
 
 def _shape(name: str) -> dict[str, Any]:
@@ -194,15 +238,16 @@ def _shape(name: str) -> dict[str, Any]:
 
 
 def _shapes_alone(
-    settings: PretrainedConfig, layer: Callable[[int], nn.Module] | None, dtype: torch.dtype | None, attention: str
-) -> PreTrainedModel:
+    settings: PretrainedConfig, layer: Callable[[int], nn.Module] | None, dtype: torch.dtype | None, attention: str,
+    auto: str,
+) -> PreTrainedModel:  # fmt: skip
     import torch
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
     from tiebreak.judges.base.heads import last
 
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(
+        model: PreTrainedModel = getattr(transformers, auto).from_config(
             settings, dtype=dtype or torch.float32, attn_implementation=attention
         )
         if layer is not None:
@@ -210,20 +255,22 @@ def _shapes_alone(
     return model
 
 
-def _from_pretrained(folder: Path, settings: Any, options: dict[str, Any]) -> tuple[PreTrainedModel, set[str]]:
+def _from_pretrained(
+    folder: Path, settings: Any, options: dict[str, Any], auto: str
+) -> tuple[PreTrainedModel, set[str]]:
     from tiebreak.judges.base.quiet import quiet
 
     try:
         with quiet(), ExitStack() as stack:
-            family, place = _family(folder, settings, options, stack)
+            family, place = _family(folder, settings, options, stack, auto)
             model, report = family.from_pretrained(
                 place, config=settings, local_files_only=True, use_safetensors=True, ignore_mismatched_sizes=True,
                 output_loading_info=True, **options,
             )  # fmt: skip
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"{folder}: no sequence classifier can be made of it ({str(error).splitlines()[0]})",
-            expected="a family of AutoModelForSequenceClassification (Llama, Gemma, Qwen, Mistral, DeBERTa, BERT, ...)",
+            f"{folder}: no {_WHAT[auto]} can be made of it ({str(error).splitlines()[0]})",
+            expected=f"a family of {auto} (Llama, Gemma, Qwen, Mistral, {'DeBERTa, BERT, ' * (auto == CLASSIFIER)}...)",
         ) from error
     fresh = set(report["missing_keys"]) | {entry[0] for entry in report["mismatched_keys"]}
     inside = [name for name in fresh if name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name]
@@ -235,15 +282,17 @@ def _from_pretrained(folder: Path, settings: Any, options: dict[str, Any]) -> tu
     return model, fresh
 
 
-def _family(folder: Path, settings: Any, options: dict[str, Any], stack: ExitStack) -> tuple[Any, Path | None]:
+def _family(
+    folder: Path, settings: Any, options: dict[str, Any], stack: ExitStack, auto: str
+) -> tuple[Any, Path | None]:
     """Whose `from_pretrained` to call, and with what folder: none where the tensors were read already."""
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
     if "state_dict" not in options:
         options["trust_remote_code"] = False
-        return AutoModelForSequenceClassification, _without_adapter(folder, stack)
+        return getattr(transformers, auto), _without_adapter(folder, stack)
     # The Auto classes insist on a folder; a model without memory tells which class they mean.
-    return type(_shapes_alone(settings, None, None, options["attn_implementation"])), None
+    return type(_shapes_alone(settings, None, None, options["attn_implementation"], auto)), None
 
 
 def _without_adapter(folder: Path, stack: ExitStack) -> Path:

@@ -57,14 +57,14 @@ class Tree:
 
     @classmethod
     def of(cls, verdicts: Verdicts, tokenizer: Any) -> Self:
-        """The tree under a tokenizer; each spelling is the tokens of its text standing alone, as text.
+        """The tree under a tokenizer; each spelling is the tokens of its text, as they come after another text.
 
         Raises:
             UsageError: A spelling is empty, or of one verdict and the beginning of another's.
         """
         spelled = {
             label: [
-                tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+                _ids(tokenizer, text)
                 for text in dict.fromkeys(getattr(verdicts, label))
             ]
             for label in LABELS
@@ -123,6 +123,23 @@ class Tree:
                 else:
                     reached[next_node] = path
         return mass
+
+
+def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """The tokens of a text that goes on with another one.
+
+    Tokenizers in the manner of SentencePiece (Llama 2, Yi) put a space before whatever they are given, which would make
+    another spelling of it; there the text is read after a line break, whose own tokens are taken off.
+    """
+
+    def ids(whole: str) -> tuple[int, ...]:
+        return tuple(tokenizer(whole, add_special_tokens=False)["input_ids"])
+
+    first = str(tokenizer.convert_ids_to_tokens(list(ids("A")[:1]))[0])
+    if not first.startswith("\u2581"):
+        return ids(text)
+    before, whole = ids("\n"), ids(f"\n{text}")
+    return whole[len(before) :] if whole[: len(before)] == before else ids(text)
 
 
 def _ambiguous(spelling: tuple[int, ...], one: int, other: int) -> UsageError:
