@@ -13,7 +13,7 @@ import tiebreak
 from tiebreak import bundle, storage
 from tiebreak.calibrate import alarm
 from tiebreak.calibrate.nested import Result, Study
-from tiebreak.calibrate.words import describe
+from tiebreak.calibrate.words import in_words
 from tiebreak.calibration import Calibration
 from tiebreak.errors import DataError
 from tiebreak.scoring import Estimate
@@ -58,12 +58,14 @@ def _result(result: Result) -> dict[str, JsonValue]:
     for name in FIGURES:
         estimate: Estimate = getattr(result, name)
         figures[name] = list(dataclasses.astuple(estimate))
-    words: list[JsonValue] = list(describe(result.calibration)) if result.calibration else []
+    words: list[JsonValue] = list(in_words(result))
     return {
         "parameters": result.parameters,
         **figures,
         "penalty": result.penalty,
         "calibration": result.calibration.model_dump(mode="json") if result.calibration else None,
+        "layer": result.layer.model_dump(mode="json") if result.layer else None,
+        "intervals": {name: list(dataclasses.astuple(estimate)) for name, estimate in result.intervals.items()},
         "in_words": words,
         "faults": list(result.faults),
     }

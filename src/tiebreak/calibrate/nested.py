@@ -6,13 +6,14 @@ cross-validation chooses it from the training rows of that outer fold alone, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from tiebreak.calibrate import alarm
+from tiebreak.calibrate.candidates import Candidate, Fitted
 from tiebreak.calibrate.families import FAMILIES, METHODS, Family
 from tiebreak.calibrate.newton import design, minimise
 from tiebreak.calibrate.rows import Rows
@@ -20,6 +21,9 @@ from tiebreak.calibrate.scores import Draws, Resampling
 from tiebreak.calibration import Calibration
 from tiebreak.errors import CollapseError, DataError, UsageError
 from tiebreak.scoring import Estimate, row_log_loss
+
+if TYPE_CHECKING:
+    from tiebreak.judges.reward import Layer
 
 AS_IS: Final = "none"
 """Name of the row for the probabilities as they came."""
@@ -54,6 +58,8 @@ class Result:
         calibration: The map fitted on all rows; None for the prior.
         penalty: The penalty of that fit, where the method has one.
         faults: Why the map should not be used (`tiebreak.calibrate.alarm`); empty when it may.
+        layer: The tie model fitted on all rows, where the method is one.
+        intervals: Its parameters by name, with 95 % intervals.
     """
 
     method: str
@@ -68,6 +74,8 @@ class Result:
     calibration: Calibration | None = None
     penalty: float | None = None
     faults: tuple[str, ...] = ()
+    layer: Layer | None = None
+    intervals: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,22 +178,72 @@ def study(
     """
     families = [_family(name) for name in sorted(methods, key=lambda m: METHODS.index(m) if m in METHODS else -1)]
     rows = Rows.of(probabilities, targets, groups, weights)
+    candidates = [_Map(family, equivariant) for family in families]
+    return compare(rows, candidates, folds=folds, repeats=repeats, seed=seed, force=force, advance=advance)
+
+
+def compare(
+    rows: Rows,
+    candidates: Sequence[Candidate],
+    *,
+    folds: int = 5,
+    repeats: int = 1,
+    seed: int = 0,
+    force: bool = False,
+    advance: Callable[[int], None] = _ignore,
+) -> Study:
+    """Judge methods of any kind on the same rows, folds and resamples, from the fewest parameters to the most.
+
+    Raises:
+        DataError: There are fewer groups than folds.
+    """
     assignments = [fold_of(rows, folds, seed + repeat) for repeat in range(repeats)]
     resampling = Resampling(rows.groups, rows.weights, seed)
-
     out_of_fold = {AS_IS: [rows.probabilities] * repeats, PRIOR: [_prior_out_of_fold(rows, a) for a in assignments]}
+    fitted: dict[str, Fitted] = {}
     skipped: dict[str, str] = {}
-    for family in families:
+    for candidate in candidates:
         try:
-            rows.check_enough(family, force=force)
-            out_of_fold[family.name] = [
-                _out_of_fold(rows, family, assignment, seed, equivariant, advance) for assignment in assignments
+            rows.check_enough(candidate, force=force)
+            out_of_fold[candidate.name] = [
+                _out_of_fold(rows, candidate, assignment, seed, advance) for assignment in assignments
             ]
+            fitted[candidate.name] = candidate.fit(rows, seed)
         except (DataError, CollapseError) as error:
-            skipped[family.name] = str(error)
+            out_of_fold.pop(candidate.name, None)
+            skipped[candidate.name] = str(error)
     draws = {name: _measure(resampling, rows, repeated) for name, repeated in out_of_fold.items()}
-    results = {name: _result(name, rows, draws, out_of_fold[name][0], seed) for name in draws}
+    parameters = {candidate.name: candidate.parameters for candidate in candidates}
+    results = {
+        name: _result(name, draws, out_of_fold[name][0], fitted.get(name) or _unfitted(name, rows), parameters)
+        for name in draws
+    }
     return Study(rows, results, skipped, _best(draws), folds, repeats, seed)
+
+
+@dataclass(frozen=True)
+class _Map:
+    """An affine map on log-probabilities as a candidate."""
+
+    family: Family
+    equivariant: bool
+
+    @property
+    def name(self) -> str:
+        return self.family.name
+
+    @property
+    def parameters(self) -> int:
+        return self.family.parameters
+
+    @property
+    def has_bias(self) -> bool:
+        return self.family.has_bias
+
+    def fit(self, rows: Rows, seed: int) -> Fitted:
+        calibration, penalty = fit_rows(rows, self.family, seed)
+        apply = calibration.apply_equivariant if self.equivariant else calibration.apply
+        return Fitted(lambda other: apply(other.probabilities), _faults(calibration, rows), calibration, penalty)
 
 
 def fit_rows(rows: Rows, family: Family, seed: int = 0) -> tuple[Calibration, float | None]:
@@ -247,14 +305,12 @@ def _penalty(rows: Rows, family: Family, x: np.ndarray, seed: int) -> float | No
 
 
 def _out_of_fold(
-    rows: Rows, family: Family, assignment: np.ndarray, seed: int, equivariant: bool, advance: Callable[[int], None]
+    rows: Rows, candidate: Candidate, assignment: np.ndarray, seed: int, advance: Callable[[int], None]
 ) -> np.ndarray:
     result = np.empty_like(rows.probabilities)
     for fold in range(int(assignment.max()) + 1):
         held_out = assignment == fold
-        calibration, _ = fit_rows(rows.take(~held_out), family, seed)
-        apply = calibration.apply_equivariant if equivariant else calibration.apply
-        result[held_out] = apply(rows.probabilities[held_out])
+        result[held_out] = candidate.fit(rows.take(~held_out), seed).apply(rows.take(held_out))
         advance(1)
     return result
 
@@ -271,19 +327,26 @@ def _measure(resampling: Resampling, rows: Rows, repeated: list[np.ndarray]) -> 
     return first.mean_with(others)
 
 
-def _result(name: str, rows: Rows, draws: dict[str, Draws], out_of_fold: np.ndarray, seed: int) -> Result:
+def _faults(calibration: Calibration, rows: Rows) -> tuple[str, ...]:
+    has_ties = rows.prior[2] > 0
+    return tuple(alarm.fit_faults(calibration, rows.probabilities, rows.weights, has_ties=bool(has_ties)))
+
+
+def _unfitted(name: str, rows: Rows) -> Fitted:
+    """What stands for the probabilities as they came, and for the prior."""
+    if name == AS_IS:
+        return Fitted(lambda other: other.probabilities, _faults(IDENTITY, rows), IDENTITY)
+    return Fitted(lambda other: np.broadcast_to(rows.prior, other.probabilities.shape))
+
+
+def _result(
+    name: str, draws: dict[str, Draws], out_of_fold: np.ndarray, fitted: Fitted, parameters: Mapping[str, int]
+) -> Result:
     mine = draws[name]
-    calibration, penalty = (IDENTITY if name == AS_IS else None), None
     against_prior = Estimate.of(mine.log_loss - draws[PRIOR].log_loss)
-    faults: list[str] = []
-    if name in FAMILIES:
-        calibration, penalty = fit_rows(rows, FAMILIES[name], seed)
-    if calibration is not None:
-        faults = alarm.fit_faults(calibration, rows.probabilities, rows.weights, has_ties=rows.prior[2] > 0)
-        faults += alarm.skill_faults(against_prior)
     return Result(
         method=name,
-        parameters=FAMILIES[name].parameters if name in FAMILIES else 0,
+        parameters=parameters.get(name, 0),
         log_loss=Estimate.of(mine.log_loss),
         brier=Estimate.of(mine.brier),
         ece=Estimate.of(mine.ece, centred=True),
@@ -291,9 +354,11 @@ def _result(name: str, rows: Rows, draws: dict[str, Draws], out_of_fold: np.ndar
         change=Estimate.of(mine.log_loss - draws[AS_IS].log_loss),
         against_prior=against_prior,
         probabilities=out_of_fold,
-        calibration=calibration,
-        penalty=penalty,
-        faults=tuple(faults),
+        calibration=fitted.calibration,
+        penalty=fitted.penalty,
+        faults=() if name == PRIOR else (*fitted.faults, *alarm.skill_faults(against_prior)),
+        layer=fitted.layer,
+        intervals=fitted.intervals,
     )
 
 

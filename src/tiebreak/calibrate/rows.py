@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import numpy as np
 import polars as pl
 
 from tiebreak import comparisons, predictions
-from tiebreak.calibrate.families import Family
 from tiebreak.comparisons import LABELS
 from tiebreak.errors import DataError
 
@@ -17,6 +16,25 @@ GROUPS_A_PARAMETER: Final = 10
 """Fewer labelled groups than this for each parameter, and a map describes the sample instead of the judge."""
 
 _SPACE: Final = r"\s+"
+
+
+class Needs(Protocol):
+    """What decides how many votes a method needs."""
+
+    @property
+    def name(self) -> str:
+        """As users type it."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the data decide."""
+        ...
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether it needs votes for every class."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +110,7 @@ class Rows:
             np.unique(self.groups[chosen], return_inverse=True)[1].reshape(-1), self.weights[chosen],
         )  # fmt: skip
 
-    def check_enough(self, family: Family, *, force: bool = False) -> None:
+    def check_enough(self, family: Needs, *, force: bool = False) -> None:
         """Refuse a family that these rows cannot decide; `force` allows too few groups.
 
         Raises:
@@ -126,10 +144,14 @@ def join(table: pl.DataFrame, votes: pl.DataFrame) -> Rows:
         DataError: Ids do not match, or there is nothing to learn from.
     """
     table = predictions.align(predictions.validate(table), votes)
+    return Rows.of(predictions.probabilities(table), *labels_of(votes))
+
+
+def labels_of(votes: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Targets, groups and weights of a table of votes, with texts or without; NaN where a vote has no label."""
     missing = {name: pl.lit(None, dtype=dtype) for name, dtype in comparisons.SCHEMA.items()}
     votes = votes.with_columns(value.alias(name) for name, value in missing.items() if name not in votes.columns)
-    return Rows.of(
-        predictions.probabilities(table),
+    return (
         comparisons.targets(votes.with_columns(pl.col("label").cast(comparisons.LABEL))),
         groups_of(votes).to_numpy(),
         votes["weight"].fill_null(1.0).to_numpy(),

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from tiebreak.calibrate.alarm import scales
 from tiebreak.calibration import Calibration
 
+if TYPE_CHECKING:
+    from tiebreak.calibrate.nested import Result
+
 _SMALL: Final = 0.005
 _SMALL_SCALE: Final = 0.02
+
+
+def in_words(result: Result) -> list[str]:
+    """What the map of a method does, or its tie model; nothing for a method that has neither."""
+    if result.layer is not None:
+        return [*_parameters(result), *_outcomes(result)]
+    return describe(result.calibration) if result.calibration else []
+
+
+def _parameters(result: Result) -> list[str]:
+    units = {
+        "scale": "a unit of reward, in log-odds",
+        "length": "a text e times as long, in log-odds",
+        "tie": "the larger, the more ties",
+    }
+    return [f"{name} {estimate}: {units[name]}" for name, estimate in result.intervals.items()]
+
+
+def _outcomes(result: Result) -> list[str]:
+    assert result.layer is not None  # noqa: S101 - the caller looked
+    even, better = result.layer.probabilities(np.array([0.0, 1.0]), np.zeros(2))
+    return [
+        f"two answers of the same reward: a tie with {even[2]:.2f}",
+        f"one unit of reward more: better with {better[0]:.2f}, worse with {better[1]:.2f}, a tie with {better[2]:.2f}",
+    ]
 
 
 def describe(calibration: Calibration) -> list[str]:

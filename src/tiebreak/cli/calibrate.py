@@ -29,12 +29,20 @@ Examples:
 
     tiebreak calibrate new.parquet --apply calibration.json -o calibrated.parquet
 
-The predictions must be out of fold: made by a judge that was not trained on these votes.
+    tiebreak calibrate votes.parquet --judge reward-judge --method auto -o reward-judge-fitted
+
+The predictions must be out of fold: made by a judge that was not trained on these votes. A reward judge
+needs none: it scores the VOTES itself, and its tie model is fitted to them.
 """
 
 
 def command(
-    table: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Probabilities: .parquet, .csv or .jsonl.")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS", help="Probabilities: .parquet, .csv or .jsonl; for a reward judge also the VOTES."
+        ),
+    ],
     labels: Annotated[
         Path | None, typer.Option("--labels", help="Votes for the same ids: any votes file, or just id and label.")
     ] = None,
@@ -47,8 +55,13 @@ def command(
         ),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="symmetric, temperature, vector, dirichlet, dirichlet-symmetric, or auto for the best.")
-    ] = "symmetric",
+        str | None,
+        typer.Option(
+            show_default=False,
+            help="symmetric, temperature, vector, dirichlet, dirichlet-symmetric, or auto for the best; of a reward "
+            "judge davidson, rao-kupper, davidson-length, rao-kupper-length or auto. [default: symmetric, davidson]",
+        ),
+    ] = None,
     judge: Annotated[
         Path | None,
         typer.Option("--judge", "-j", help="Bundle that made the predictions; -o gets a copy with the calibration."),
@@ -67,6 +80,11 @@ def command(
     ] = False,
     input_format: options.InputFormat = "auto",
     mapping: options.Map = None,
+    max_length: options.MaxLength = None,
+    max_tokens: options.MaxTokens = None,
+    precision: options.Precision = "auto",
+    devices: options.Devices = "auto",
+    base: options.Base = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -76,6 +94,17 @@ def command(
     (exit code 6).
     """  # fmt: skip
     names = _columns(columns)
+    if apply is None and judge is not None and _fits_layer(judge, method):
+        from tiebreak.cli import calibrate_reward
+        from tiebreak.judges import Runtime
+
+        calibrate_reward.run(
+            table, labels, output, judge, method or "davidson", names, folds=folds, repeats=repeats, seed=seed,
+            force=force, input_format=input_format, mapping=mapping, dry_run=dry_run, as_json=as_json,
+            runtime=Runtime(max_length, max_tokens, precision, devices, base=base),
+        )  # fmt: skip
+        return
+    method = method or "symmetric"
     _check_options(labels, output, judge, apply, method)
     if apply is not None or labels is None:
         _apply(table, apply, output, names, force=force, dry_run=dry_run)
@@ -86,9 +115,9 @@ def command(
     predicted = judged.predictions(table, names)
     votes = judged.votes(labels, input_format, mapping)
     if judge is not None:
-        predicted = _before_bundle(judge, predicted, votes)
+        predicted = before_bundle(judge, predicted, votes)
     rows = calibrate.join(predicted, votes)
-    _tell_rows(rows, predicted.height)
+    tell_rows(rows, predicted.height)
     if dry_run:
         console.note(f"would judge {', '.join(calibrate.METHODS)} and write {method} to {output or 'no file'}")
         return
@@ -103,11 +132,19 @@ def command(
     if as_json:
         console.emit_json({"method": method, **document.summary(study)})
     else:
-        _print(study, study.best if method == "auto" else method)
+        show(study, study.best if method == "auto" else method)
     for note in study.notes:
         console.note(f"note: {note}")
     if refusal is not None:
         raise refusal
+
+
+def _fits_layer(judge: Path, method: str | None) -> bool:
+    """Whether a tie model is to be fitted: always of a reward judge, but for the maps that fit any judge."""
+    from tiebreak import bundle
+    from tiebreak.calibrate import METHODS
+
+    return bundle.read(judge).kind == "reward" and method not in METHODS
 
 
 def _keep(study: Study, method: str, output: Path | None, judge: Path | None, *, force: bool) -> TiebreakError | None:
@@ -146,18 +183,19 @@ def _check_options(
         raise UsageError(f"-o {output}", expected="a .json file, or --judge BUNDLE to write a calibrated copy of it")
 
 
-def _tell_rows(rows: Rows, predicted: int) -> None:
+def tell_rows(rows: Rows, predicted: int) -> None:
+    """Say how many rows can be used."""
     labelled = len(rows.probabilities)
     left_out = f"; {predicted - labelled:,} without a label or with weight 0 left out" if predicted > labelled else ""
     console.note(f"  {labelled:,} labelled rows in {rows.group_count:,} groups{left_out}")
 
 
-def _before_bundle(judge: Path, predicted: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
+def before_bundle(judge: Path, predicted: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
     """The predictions as they were before the calibration that the bundle has already, if it has one."""
     from tiebreak import bundle, calibrate
 
     manifest = bundle.read(judge)
-    _warn_if_trained_on(manifest, votes)
+    warn_if_trained_on(manifest, votes)
     if manifest.calibration is None:
         return predicted
     before, how = calibrate.uncalibrated(predicted, votes, judge)
@@ -165,8 +203,8 @@ def _before_bundle(judge: Path, predicted: pl.DataFrame, votes: pl.DataFrame) ->
     return before
 
 
-def _warn_if_trained_on(manifest: Manifest, votes: pl.DataFrame) -> None:
-    """Whole data sets are recognised by fingerprint; a part of one cannot be."""
+def warn_if_trained_on(manifest: Manifest, votes: pl.DataFrame) -> None:
+    """Warn; whole data sets are recognised by fingerprint; a part of one cannot be."""
     from tiebreak import comparisons
 
     if not set(comparisons.REQUIRED) <= set(votes.columns):
@@ -180,9 +218,10 @@ def _warn_if_trained_on(manifest: Manifest, votes: pl.DataFrame) -> None:
             )
 
 
-def _print(study: Study, chosen: str) -> None:
+def show(study: Study, chosen: str) -> None:
+    """Print a study on stdout: figures of every method, and what the chosen one does."""
     from tiebreak.calibrate.reliability import reliability
-    from tiebreak.calibrate.words import describe
+    from tiebreak.calibrate.words import in_words
 
     lines = [
         [_marked(name, chosen, refused=bool(result.faults)), str(result.log_loss), _signed(result.change),
@@ -197,8 +236,8 @@ def _print(study: Study, chosen: str) -> None:
     if chosen not in study.results:
         return
     result = study.results[chosen]
-    if result.calibration is not None:
-        console.emit("\n".join((f"\n{chosen}:", *(f"  {sentence}" for sentence in describe(result.calibration)), "")))
+    if said := in_words(result):
+        console.emit("\n".join((f"\n{chosen}:", *(f"  {sentence}" for sentence in said), "")))
     bins = [
         [cell.label, f"{cell.rows:,}", f"{cell.before:.3f}", f"{cell.after:.3f}", f"{cell.seen:.3f}"]
         for cell in reliability(study, chosen)

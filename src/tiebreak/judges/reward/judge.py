@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +20,11 @@ from tiebreak.judges.siamese.judge import Text, ledger_of, turns_of
 
 if TYPE_CHECKING:
     from tiebreak.judges.reward.network import RewardModel
-    from tiebreak.render import Renderer
+    from tiebreak.render import Renderer, Sequences
+
+
+def _silent(count: int) -> None:
+    """No one watches the progress."""
 
 
 class Settings(finetuned.Settings):
@@ -81,9 +85,14 @@ class RewardJudge(FinetunedJudge):
         probabilities = self.settings.layer.probabilities(rewards, lengths(table))
         return Scores(probabilities, np.zeros(table.height), truncated, ledger)
 
-    def margins(self, table: pl.DataFrame) -> np.ndarray:
-        """The score of A minus that of B of each row, float64 (rows,): what a tie model is fitted to."""
-        return self._read(table)[0]
+    def margins(self, table: pl.DataFrame, *, advance: Callable[[int], None] = _silent) -> np.ndarray:
+        """The score of A minus that of B of each row, float64 (rows,): what a tie model is fitted to.
+
+        Args:
+            table: Comparisons, validated.
+            advance: Called with the number of answers just read.
+        """
+        return self._read(table, advance)[0]
 
     def score_answers(self, prompts: Sequence[Text], answers: Sequence[Text]) -> np.ndarray:
         """The reward of each answer, float64 (n,), one forward each.
@@ -105,14 +114,16 @@ class RewardJudge(FinetunedJudge):
 
         return ChatRenderer(self.settings.template, tokenizer, self.settings.unread)
 
-    def _read(self, table: pl.DataFrame) -> tuple[np.ndarray, pl.DataFrame, np.ndarray]:
+    def _read(
+        self, table: pl.DataFrame, advance: Callable[[int], None] = _silent
+    ) -> tuple[np.ndarray, pl.DataFrame, np.ndarray]:
         """Of each row the difference of rewards, the ledger and whether a text was cut."""
         answers = Answers.of(table)
         rendered = self.renderer.render_answers(answers.prompts, answers.answers)
-        rewards = self._rewards(rendered.sequences)
+        rewards = self._rewards(rendered.sequences, advance)
         self.report = {**self.engine.report, "rows": table.height, "sequences": len(answers.answers)}
         ledger, truncated = ledger_of(rendered, answers.pairs)
         return rewards[answers.pairs[:, 0]] - rewards[answers.pairs[:, 1]], ledger, truncated
 
-    def _rewards(self, sequences: Any) -> np.ndarray:
-        return self.engine.logits(sequences)[:, 0].astype(np.float64)
+    def _rewards(self, sequences: Sequences, advance: Callable[[int], None] = _silent) -> np.ndarray:
+        return self.engine.logits(sequences, advance=advance)[:, 0].astype(np.float64)
