@@ -23,6 +23,8 @@ TABLES = {
     "calibration",
     "storage",
     "locking",
+    "listening",
+    "environments",
     "bundle",
     "samples",
     "scoring",

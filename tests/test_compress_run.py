@@ -17,17 +17,17 @@ from safetensors.torch import load_file, save_file
 
 import finetune_rows
 import judges_made
-from tiebreak import comparisons, judges, predictions
+from tiebreak import comparisons, environments, judges, predictions
 from tiebreak.cli import run
 from tiebreak.compress import environment, quantising
-from tiebreak.compress.environment import Environment
-from tiebreak.compress.listening import Listener
 from tiebreak.compress.run import compress
 from tiebreak.compress.task import Task
+from tiebreak.environments import Environment, Recipe
 from tiebreak.errors import ResourceError, TiebreakError, UsageError
 from tiebreak.judges import Runtime
 from tiebreak.judges.finetuned import Compression, Settings
 from tiebreak.judges.finetuned.loading import own_precision
+from tiebreak.listening import Listener
 from tiebreak.row_hashes import TRAINED, trained_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:bitsandbytes", "ignore::FutureWarning:bitsandbytes")
@@ -279,15 +279,15 @@ def test_an_environment_is_made_once_and_anew_where_the_making_was_cut_off(
     called: list[list[str]] = []
     broken = True
 
-    def call(command: Any, failed: str) -> None:
+    def call(recipe: Recipe, command: Any, failed: str) -> None:
         called.append(list(command))
         environment.place().mkdir(parents=True, exist_ok=True)
         (environment.place() / "left-over").touch()
         if broken and len(called) == 2:
             raise ResourceError(failed)
 
-    monkeypatch.setattr(environment, "_call", call)
-    monkeypatch.setattr(environment, "_inspect", lambda python: Environment(python, {"llmcompressor": "1"}))
+    monkeypatch.setattr(environments, "_call", call)
+    monkeypatch.setattr(environments, "inspect", lambda _, python: Environment(python, {"llmcompressor": "1"}))
     told: list[str] = []
     with pytest.raises(ResourceError, match="cannot be made"):
         environment.find(listener=Listener(say=told.append))

@@ -5,11 +5,27 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from tiebreak.errors import ResourceError, UsageError
+
+CACHE: Final = "TIEBREAK_CACHE"
+"""Environment variable that names the cache folder."""
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `TIEBREAK_CACHE`, else the folder that the system has for caches."""
+    if named := os.environ.get(CACHE):
+        return Path(named).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "tiebreak"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "tiebreak"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiebreak"
 
 
 @contextmanager

@@ -5,29 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import sys
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Final
 
 from tiebreak import storage
 from tiebreak.errors import DataError, MissingExtraError, ResourceError
 from tiebreak.judges.base.identity import digest
-
-CACHE: Final = "TIEBREAK_CACHE"
-"""Environment variable that names the cache folder."""
-
-
-def cache_folder() -> Path:
-    """Where converted checkpoints are kept: `TIEBREAK_CACHE`, else the folder that the system has for caches."""
-    if named := os.environ.get(CACHE):
-        return Path(named).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tiebreak"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "tiebreak"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiebreak"
+from tiebreak.storage import CACHE, cache_folder
 
 
 def converted(gguf: Path) -> Path:
