@@ -35,7 +35,7 @@ class Spec:
 
     place: str
     model: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
