@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Api = Literal["completions", "chat"]
-
-KEY: Final = "OPENAI_API_KEY"
-"""Environment variable with the key, unless the settings name another. A key is never stored, printed or logged."""
 
 
 class Served(BaseModel):
@@ -22,7 +19,10 @@ class Served(BaseModel):
         revision: What lies behind the name, in the owner's words. Answers are kept under url and model, or, with a
             revision, under model and revision: then another address of the same model finds them too.
         answers_as: The name that the server gives in its answers where that is another one (a dated snapshot).
-        key_variable: Environment variable that holds the key.
+        extensions: Whether to send parameters that vLLM has beyond OpenAI's, which make the answers exact; other
+            servers pass them over, a few refuse them.
+        extra: Further fields of every request; null takes a field away (`max_tokens` for models that want
+            `max_completion_tokens`).
         concurrency: Requests under way at once.
         requests_per_minute: At most; None: no limit.
         tokens_per_minute: Of prompts and answers, at most; None: no limit.
@@ -40,7 +40,8 @@ class Served(BaseModel):
     api: Api = "completions"
     revision: str | None = None
     answers_as: str | None = None
-    key_variable: str = KEY
+    extensions: bool = True
+    extra: dict[str, JsonValue] = Field(default_factory=dict)
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
