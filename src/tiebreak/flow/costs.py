@@ -118,7 +118,7 @@ def _training(recipe: Recipe, pairs: int | None, node: Node, flow: Flow, rows: R
         return Work()
     steps = math.ceil(round(recipe.epochs * known, 6) / recipe.batches.rows)
     steps = max(1, steps if recipe.max_steps is None else min(steps, recipe.max_steps))
-    views = len(recipe.templates) * (1 + recipe.batches.twin) if recipe.judge == "classifier" else 2
+    views = len(recipe.templates) * (1 + recipe.batches.twin) if recipe.judge != "siamese" else 2
     each = rows.tokens(recipe)
     trained = steps * recipe.batches.rows * views * each
     every = recipe.evaluation.every

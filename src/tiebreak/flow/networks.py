@@ -179,6 +179,8 @@ def _decoder(settings: Mapping[str, Any], recipe: Recipe) -> Network:
         rest += 2 * each  # norms of queries and keys
     embeddings = settings["vocab_size"] * hidden
     head = _pair_head(hidden, recipe) if recipe.judge == "siamese" else _head(hidden, recipe, bias=False)
+    if recipe.judge == "generative":  # the vocabulary's, which may be the embeddings once more
+        head, embeddings = 0, embeddings * (1 if settings.get("tie_word_embeddings") else 2)
     return Network(settings["num_hidden_layers"], linear, rest, embeddings, hidden, 0, head)
 
 

@@ -107,11 +107,12 @@ class VerdictHead(nn.Module):
         """Float32 (n, 3) from last states (n, hidden)."""
         plain = _matrix(self.layer)
         if plain is None:
-            logits = self.layer(states)[:, self.tokens].float()
+            logits = self.layer(states)[:, self.tokens.to(states.device)].float()
         else:
             weight, bias = plain
-            own = None if bias is None else bias[self.tokens].float()
-            logits = functional.linear(states.float(), weight[self.tokens].float(), own)
+            tokens = self.tokens.to(weight.device)  # training moves the model, and this head is no child of it
+            own = None if bias is None else bias[tokens].float()
+            logits = functional.linear(states.float(), weight[tokens].float(), own)
         parts = torch.split(self.shape(logits), self.sizes, dim=1)
         return torch.stack([torch.logsumexp(part, dim=1) for part in parts], dim=1)
 

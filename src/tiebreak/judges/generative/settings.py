@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from tiebreak.judges import classifier
+from tiebreak.judges.generative.served.settings import Served
 from tiebreak.judges.generative.verdicts import Verdicts
 
 BackendName = Literal["transformers", "vllm", "openai"]
@@ -22,22 +23,6 @@ SPELLINGS: Final[dict[str, Verdicts]] = {
     "plain": Verdicts(),
 }
 """How a verdict is spelled after the last words of each template that ships: those of pab end in "[["."""
-
-
-class Served(BaseModel):
-    """A model behind a server.
-
-    Attributes:
-        url: Of an OpenAI-compatible server, such as http://localhost:8000/v1.
-        model: The name that the server knows it by.
-        api: completions takes token ids as a prompt; chat takes messages.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: str
-    model: str
-    api: Literal["completions", "chat"] = "completions"
 
 
 class Shots(BaseModel):

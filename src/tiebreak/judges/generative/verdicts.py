@@ -64,7 +64,7 @@ class Tree:
         """
         spelled = {
             label: [
-                _ids(tokenizer, text)
+                tokens_of(tokenizer, text)
                 for text in dict.fromkeys(getattr(verdicts, label))
             ]
             for label in LABELS
@@ -125,7 +125,7 @@ class Tree:
         return mass
 
 
-def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
+def tokens_of(tokenizer: Any, text: str) -> tuple[int, ...]:
     """The tokens of a text that goes on with another one.
 
     Tokenizers in the manner of SentencePiece (Llama 2, Yi) put a space before whatever they are given, which would make

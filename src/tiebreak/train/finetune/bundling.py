@@ -12,19 +12,23 @@ from tiebreak import comparisons, row_hashes
 from tiebreak.bundle import TrainingSource
 from tiebreak.judges.classifier import ClassifierJudge
 from tiebreak.judges.finetuned import FinetunedJudge
+from tiebreak.judges.generative import GenerativeJudge
 from tiebreak.judges.siamese import SiameseJudge
-from tiebreak.train.finetune import card
+from tiebreak.train.finetune import card, modelling
 from tiebreak.train.finetune.fit import Fitted
 from tiebreak.train.finetune.folding import Part
 from tiebreak.train.finetune.recipe import Recipe
 
-JUDGES: dict[str, type[FinetunedJudge]] = {"classifier": ClassifierJudge, "siamese": SiameseJudge}
+JUDGES: dict[str, type[FinetunedJudge]] = {
+    "classifier": ClassifierJudge, "siamese": SiameseJudge, "generative": GenerativeJudge,
+}  # fmt: skip
 
 
 def judge(part: Part, recipe: Recipe, fitted: Fitted) -> FinetunedJudge:
     """The judge with the weights of the best step, its training data, figures and card. Its weights are on the disk."""
     name = recipe.name if part.fold is None else f"{recipe.name}-fold-{part.fold}"
     training, figures = sources(part.train), metrics(part, fitted)
+    own: dict[str, Any] = {"verdicts": modelling.verdicts(recipe)} if recipe.judge == GenerativeJudge.kind else {}
     return JUDGES[recipe.judge].make(
         name=name,
         model=fitted.model,
@@ -39,6 +43,7 @@ def judge(part: Part, recipe: Recipe, fitted: Fitted) -> FinetunedJudge:
         metrics=figures,
         card=card.write(name, recipe, training, figures),
         files=seen(part, recipe),
+        **own,
     )
 
 

@@ -33,7 +33,8 @@ def _way(recipe: Recipe) -> str:
     if recipe.lora is None:
         return "fine-tuned in full" if not recipe.freeze else f"fine-tuned above its first {recipe.freeze} blocks"
     base = ", on a base in 4 bits (NF4)" if recipe.quantize else ""
-    return f"with low-rank adapters (r {recipe.lora.r}, alpha {recipe.lora.alpha:g}){base} and a trained head"
+    head = "" if recipe.judge == "generative" else " and a trained head"
+    return f"with low-rank adapters (r {recipe.lora.r}, alpha {recipe.lora.alpha:g}){base}{head}"
 
 
 def _symmetry(recipe: Recipe) -> str:
@@ -68,7 +69,7 @@ def _audit(audit: dict[str, Any]) -> str:
 
 def _settings(recipe: Recipe, metrics: dict[str, Any]) -> str:
     chosen = recipe.optimiser
-    twin = ", each with its swapped twin" if recipe.batches.twin and recipe.judge == "classifier" else ""
+    twin = ", each with its swapped twin" if recipe.batches.twin and recipe.judge != "siamese" else ""
     lines = [
         f"- {metrics['steps']:,} steps of {recipe.batches.rows} votes{twin}; the bundle holds step "
         f"{metrics['best_step']:,}",

@@ -63,7 +63,7 @@ def render(
     Args:
         table: Validated comparisons.
         renderers: One a template.
-        judge: "classifier" or "siamese".
+        judge: "classifier", "siamese" or "generative".
         twin: Whether each row is also rendered with its answers swapped. A siamese judge is swap-equivariant: the
             twin's loss and gradient are those of the row, so none is made.
         teachers: Probabilities of shape (rows, teachers, 3): what each teacher says of each row.

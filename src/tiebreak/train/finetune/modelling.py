@@ -7,9 +7,14 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from tiebreak.comparisons import LABELS
 from tiebreak.errors import UsageError
 from tiebreak.judges.base import config, heads
-from tiebreak.judges.model import JudgeModel
+from tiebreak.judges.base.loading import tokenizer
+from tiebreak.judges.generative.settings import SPELLINGS
+from tiebreak.judges.generative.verdicts import Tree, Verdicts, tokens_of
+from tiebreak.judges.model import GENERATIVE, JudgeModel, Spellings
+from tiebreak.train.finetune import shapes
 from tiebreak.train.finetune.recipe import Recipe
 
 _DECODER: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -48,6 +53,7 @@ def build(recipe: Recipe, *, device: Any = None, meta: bool = False) -> JudgeMod
     model = JudgeModel.build(
         base, recipe.head, recipe.judge, lora=fields, quantize=None if meta else recipe.quantize,
         soft_capping=recipe.soft_capping, dtype=weights_dtype(recipe), device=device, meta=meta,
+        spellings=spellings(recipe) if recipe.judge == GENERATIVE else None,
     )  # fmt: skip
     for module in top(model):
         module.to(torch.float32)
@@ -57,6 +63,38 @@ def build(recipe: Recipe, *, device: Any = None, meta: bool = False) -> JudgeMod
     if recipe.freeze:
         _freeze(model, recipe.freeze)
     return model
+
+
+def verdicts(recipe: Recipe) -> Verdicts:
+    """How a generative judge of this recipe spells each verdict."""
+    return recipe.verdicts or SPELLINGS.get(recipe.templates[0].name, Verdicts())
+
+
+def spellings(recipe: Recipe) -> Spellings:
+    """The tokens of each verdict, a, b, tie; where the tokenizer is not here, the first ones of the vocabulary.
+
+    Raises:
+        UsageError: A spelling is several tokens: the loss sees one prediction, that of the next token.
+    """
+    if not shapes.here(recipe.base):
+        return ((0,), (1,), (2,))
+    said = verdicts(recipe)
+    tree = Tree.of(said, tokenizer(recipe.base))
+    if not tree.single:
+        longer = [text for texts in said.model_dump().values() for text in texts if not _one(text, recipe)]
+        raise UsageError(
+            f"recipe {recipe.name}: verdicts {', '.join(map(repr, longer))} are several tokens of {recipe.base.name}",
+            expected="spellings of one token each: a generative judge is trained on the next token",
+            mend="verdicts={a: [A], b: [B], tie: [C]} with a template whose last words ask for them, such as pab",
+        )
+    return tuple(
+        tuple(token for token, owner in zip(tree.tokens, tree.labels[0], strict=True) if owner == label)
+        for label in range(len(LABELS))
+    )
+
+
+def _one(text: str, recipe: Recipe) -> bool:
+    return len(tokens_of(tokenizer(recipe.base), text)) == 1
 
 
 def weights_dtype(recipe: Recipe) -> torch.dtype:
@@ -158,6 +196,8 @@ def blocks(model: JudgeModel) -> nn.ModuleList:
 
 def top(model: JudgeModel) -> list[nn.Module]:
     """The head, and what the family has between the pooled state and it."""
+    if model.kind == GENERATIVE:  # its head is the vocabulary's: frozen beside an adapter, else one with the embedding
+        return []
     names = heads.parts(model.base_model) if model.kind == "classifier" else [heads.last(model.base_model)]
     return [model.base_model.get_submodule(name) for name in names]
 

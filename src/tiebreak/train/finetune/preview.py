@@ -13,7 +13,7 @@ from tiebreak.train.finetune.recipe import Recipe
 
 def rendered(renderer: Renderer, recipe: Recipe, row: pl.DataFrame) -> list[str]:
     """What the tokens of a row say: one text, or with a siamese judge one for each answer."""
-    if recipe.judge == "classifier":
+    if recipe.judge != "siamese":
         return renderer.text(row)
     prompts = row["prompt"].to_list() * 2
     answers = row["response_a"].to_list() + row["response_b"].to_list()
@@ -24,7 +24,7 @@ def rendered(renderer: Renderer, recipe: Recipe, row: pl.DataFrame) -> list[str]
 def untokenised(template: Template, recipe: Recipe, row: pl.DataFrame) -> list[str]:
     """The template's words and the texts of a row, uncut and without special tokens."""
     texts = row.select("prompt", "response_a", "response_b").row(0, named=True)
-    if recipe.judge == "classifier":
+    if recipe.judge != "siamese":
         return ["".join(_pieces(template, texts))]
     return ["".join(_pieces(template, {**texts, "response_a": texts[side]})) for side in ("response_a", "response_b")]
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiebreak.judges.base import Base, Head
+from tiebreak.judges.generative.verdicts import Verdicts
 from tiebreak.render import Template
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -208,9 +209,11 @@ class Recipe(Part):
         name: Name of the judge.
         about: One line for `tiebreak recipe ls`.
         hardware: What it is meant to run on, for `tiebreak recipe ls`.
-        judge: classifier reads both answers in one sequence; siamese reads each answer on its own.
+        judge: classifier reads both answers in one sequence; siamese reads each answer on its own; generative reads
+            both and says the verdict with the language model's own head: the loss is on the verdict tokens alone.
         base: The pretrained model.
-        head: The layer on top.
+        head: The layer on top; a generative judge has none but the vocabulary's.
+        verdicts: How a generative judge spells each verdict, each spelling one token; null: as suits the template.
         templates: The first renders for validation and prediction; each further one adds a rendering of every row.
         lora: Adapters; null for full fine-tuning.
         quantize: nf4: the frozen base in 4 bits with double quantisation (QLoRA, arXiv 2305.14314).
@@ -232,9 +235,10 @@ class Recipe(Part):
     name: str = "finetuned"
     about: str = ""
     hardware: str = ""
-    judge: Literal["classifier", "siamese"] = "classifier"
+    judge: Literal["classifier", "siamese", "generative"] = "classifier"
     base: Base
     head: Head = Head()
+    verdicts: Verdicts | None = None
     templates: Annotated[list[Template], Field(min_length=1)]
     lora: Lora | None = None
     quantize: Literal["nf4"] | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tiebreak.judges.base import Head
 from tiebreak.train.finetune.document import Path
 from tiebreak.train.finetune.recipe import Loss, Recipe, Weighting
 from tiebreak.train.finetune.shapes import ABSOLUTE
@@ -68,6 +69,24 @@ def _adapters(recipe: Recipe, model: dict[str, Any]) -> Iterator[Broken]:
                      "full fine-tuning; adapters are trained data-parallel", "strategy=ddp, or lora=null")  # fmt: skip
 
 
+def _generative(recipe: Recipe, model: dict[str, Any]) -> Iterator[Broken]:
+    """What a judge with the vocabulary's own head cannot have, and what no other judge has."""
+    if recipe.judge != "generative":
+        if recipe.verdicts is not None:
+            yield Broken((("verdicts",), ("judge",)), f"verdicts with judge {recipe.judge}",
+                         "a generative judge: the others have three outputs", "judge=generative")  # fmt: skip
+        return
+    if recipe.head != Head():
+        yield Broken((("head",), ("judge",)), "a head with judge generative",
+                     "none: its verdicts are tokens of the vocabulary", "leave head out")  # fmt: skip
+    if recipe.optimiser.head_lr is not None:
+        yield Broken((("optimiser", "head_lr"), ("judge",)), "optimiser.head_lr with judge generative",
+                     "null: there is no head of its own to train", "optimiser.head_lr=null")  # fmt: skip
+    if recipe.strategy == "fsdp":
+        yield Broken((("strategy",), ("judge",)), "strategy fsdp with judge generative",
+                     "data-parallel training", "strategy=ddp")  # fmt: skip
+
+
 def _blocks(recipe: Recipe, model: dict[str, Any]) -> Iterator[Broken]:
     count = model.get("num_hidden_layers")
     bounds = f"0 to {count - 1}" if count else "FIRST <= LAST"
@@ -85,8 +104,8 @@ def _templates(recipe: Recipe, model: dict[str, Any]) -> Iterator[Broken]:
     if recipe.judge == "siamese" and names != ["single"]:
         yield Broken((("templates",), ("judge",)), f"a siamese judge with the templates {', '.join(names)}",
                      "the one template single: it reads an answer at a time", "templates=[{name: single}]")  # fmt: skip
-    if recipe.judge == "classifier" and "single" in names:
-        yield Broken((("templates", names.index("single")), ("judge",)), "a classifier with the template single",
+    if recipe.judge != "siamese" and "single" in names:
+        yield Broken((("templates", names.index("single")), ("judge",)), f"a {recipe.judge} with the template single",
                      "a template with both answers: pab, papb, blackpearl, plain or rounds",
                      "judge=siamese, or another template")  # fmt: skip
     longest = model.get("max_position_embeddings")
@@ -202,5 +221,5 @@ def _weighting(recipe: Recipe, model: dict[str, Any]) -> Iterator[Broken]:
 
 
 RULES: Final[tuple[Rule, ...]] = (
-    _adapters, _blocks, _templates, _arithmetic, _held_out, _steps, distillation, _loss, _weighting,
+    _adapters, _generative, _blocks, _templates, _arithmetic, _held_out, _steps, distillation, _loss, _weighting,
 )  # fmt: skip

@@ -21,7 +21,7 @@ from tiebreak.judges.base import Base, Located, heads
 from tiebreak.judges.base.locate import weight_files
 from tiebreak.judges.finetuned import FinetunedJudge, making
 from tiebreak.judges.finetuned.settings import Settings
-from tiebreak.judges.model import ADAPTER, ADAPTER_CONFIG, JudgeModel
+from tiebreak.judges.model import ADAPTER, ADAPTER_CONFIG, GENERATIVE, JudgeModel
 from tiebreak.train.finetune import modelling, shapes
 from tiebreak.train.finetune.recipe import Recipe
 
@@ -184,6 +184,8 @@ def _load_adapter(model: JudgeModel, directory: Path, *, head: bool) -> None:
 
 def _load_whole(model: JudgeModel, directory: Path, *, head: bool) -> None:
     own: dict[str, Tensor] = model.base_model.state_dict()
+    if model.kind == GENERATIVE and model.base_model.config.tie_word_embeddings:
+        del own["lm_head.weight"]  # the embedding once more, which is stored under its own name
     upper = tuple(f"{name}." for name in heads.parts(model.base_model))
     wanted = {name for name in own if head or not name.startswith(upper)}
     found = set()
