@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 FAMILIES = (
     "llama", "gemma2", "gemma3_text", "qwen2", "qwen3", "mistral", "deberta-v2", "bert", "modernbert",
@@ -81,6 +87,26 @@ def model(family: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, **c
             if parameter.dim() > 1:  # the usual 0.02 makes logits so small that no difference would show
                 torch.nn.init.normal_(parameter, std=0.15)
     return made.eval()
+
+
+def language_model(
+    family: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any
+) -> PreTrainedModel:
+    """A causal language model with random weights, as `model` makes a classifier."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = AutoModelForCausalLM.from_config(config(family, **changes), dtype=dtype, attn_implementation="eager")
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.15)
+    return made.eval()
+
+
+def save_language_model(directory: Path, family: str = "llama", **changes: Any) -> Path:
+    """As `save`, of a language model."""
+    language_model(family, **changes).save_pretrained(directory)
+    tokenizer().save_pretrained(directory)
+    return directory
 
 
 def save(directory: Path, family: str = "llama", **changes: Any) -> Path:
