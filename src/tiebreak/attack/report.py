@@ -111,8 +111,8 @@ def _texts(found: Attacked) -> pl.DataFrame:
 def method(found: Attacked, about: Mapping[str, Any]) -> list[str]:
     """How it was measured, a sentence each."""
     return [
-        f"{found.votes.height:,} votes. In each, the answer that the judge thinks the worse of attacks, once shown as A "
-        "and once as B; the other answer and the prompt stay as they are. Labels are not used.",
+        f"{found.votes.height:,} votes. In each, the answer that the judge thinks the worse of attacks, once shown as "
+        "A and once as B; the other answer and the prompt stay as they are. Labels are not used.",
         "Won: of the attempts on votes that the attacked answer had not won already in that order, the share whose "
         "verdict became the attacked answer. A draw counts as not won.",
         "Won by any trick: the same for the best trick of the family on each vote and position, as if an attacker "
