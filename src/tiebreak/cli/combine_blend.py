@@ -1,4 +1,4 @@
-"""`tiebreak combine blend`: prediction tables of several judges as one table."""
+"""`tiebreak combine blend`: what several judges say as one answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiebreak.cli import combining, console, judged, options
+from tiebreak.cli import combining, composing, console, judged, options
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
+    from tiebreak.combine.asking import Opinion
     from tiebreak.combine.blend import Blend
 
 EPILOG = """
@@ -20,6 +21,10 @@ Examples:
 
     tiebreak combine blend small=s.csv large=l.csv --labels votes.csv --space logits -o blended.csv --json
 
+    tiebreak combine blend embedded small-judge --labels votes.parquet -o both
+
+    tiebreak combine blend small=oof.parquet@small-judge large=p.csv#m1_a,m1_b,m1_tie@large-judge --labels v.csv -o both
+
     tiebreak combine blend small=s-test.csv large=l-test.csv --apply blended.weights.json -o test.csv
 
 The predictions must be out of fold: made by judges that were not trained on these votes.
@@ -28,70 +33,121 @@ The predictions must be out of fold: made by judges that were not trained on the
 
 def command(
     tables: Annotated[
-        list[str], typer.Argument(metavar="[NAME=]PREDICTIONS...", help="Tables of one set of comparisons.")
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]PREDICTIONS|JUDGE...",
+            help="Tables for one set of comparisons (FILE#A,B,TIE names columns), judges to ask, or both: "
+            "PREDICTIONS@JUDGE.",
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .parquet, .csv or .jsonl.")],
-    labels: Annotated[
-        Path | None, typer.Option(help="Votes for the same ids: any votes file, or just id and label.")
-    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A table (.parquet, .csv or .jsonl), or a folder for a bundle.")
+    ],
+    labels: composing.Labels = None,
     apply: Annotated[
-        Path | None, typer.Option("--apply", metavar="WEIGHTS", help="Use saved weights; nothing is fitted.")
+        Path | None,
+        typer.Option("--apply", metavar="WEIGHTS", help="Use saved weights (file or bundle); nothing is fitted."),
     ] = None,
     space: Annotated[str, typer.Option(help="What is averaged: probabilities or logits.")] = "probabilities",
     rule: Annotated[
         str,
-        typer.Option(help="equal, single (the best table), fitted, or best: the simplest within noise of the lowest."),
+        typer.Option(
+            help="equal, single (the best table), fitted, sliced, or best: the simplest within noise of the lowest."
+        ),
     ] = "best",
+    slices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BY",
+            show_default=False,
+            help="Weigh slices apart as well: by agreement (of the verdicts), turns or length.",
+        ),
+    ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of folds and resamples.")] = 0,
+    in_sample: composing.InSample = False,
+    refer: composing.Refer = False,
+    name: composing.Name = None,
     input_format: options.InputFormat = "auto",
     mapping: options.Map = None,
+    max_length: options.MaxLength = None,
+    max_tokens: options.MaxTokens = None,
+    precision: options.Precision = "auto",
+    devices: options.Devices = "auto",
+    backend: options.Backend = None,
+    server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
-    """Blend the predictions of several judges by weights that suit the votes, and say what each way is worth.
+    """Blend what several judges say by weights that suit the votes, and say what each way is worth.
 
-    The weights are kept beside the output, in OUTPUT.weights.json, and can be used on other predictions with --apply.
+    A bundle judges by itself, with all its judges inside. Beside a table the weights are kept in OUTPUT.weights.json,
+    and can be used on other predictions with --apply.
     """  # fmt: skip
+    from tiebreak.combine import asking
+    from tiebreak.combine import blend as blending
+    from tiebreak.judges import Runtime
+
+    sources = asking.parse(tables)
+    bundle = composing.is_bundle(output, sources)
+    if (labels is None) == (apply is None):
+        raise UsageError("--labels and --apply", expected="one of them: votes to fit weights to, or weights to use")
+    if apply is not None:
+        _apply(sources, apply, output, as_json=as_json)
+        return
+    assert labels is not None  # noqa: S101 - one of both is there
+    votes = judged.votes(labels, input_format, mapping)
+    runtime = Runtime(max_length, max_tokens, precision, devices, backend=backend, server=server)
+    found = composing.opinions(sources, votes, runtime, in_sample=in_sample)
+    blend = blending.fit(
+        {one.name: one.table for one in found}, votes, space=space, rule=rule, slices=slices,  # type: ignore[arg-type]
+        folds=folds, seed=seed,
+    )  # fmt: skip
+    said = _bundle(blend, found, output, name, refer=refer) if bundle else _table(blend, found, votes, output)
+    if as_json:
+        console.emit_json({"output": str(output), "blend": blend.model_dump(mode="json")})
+    else:
+        _show(blend)
+    console.note(said)
+
+
+def _table(blend: Blend, found: list[Opinion], votes: Any, output: Path) -> str:
     from tiebreak.combine import blend as blending
     from tiebreak.predict import format_of
     from tiebreak.predict.write import write
 
-    form = format_of(str(output))
-    if (labels is None) == (apply is None):
-        raise UsageError("--labels and --apply", expected="one of them: votes to fit weights to, or weights to use")
-    named = _named(tables)
-    read = {name: judged.predictions(path) for name, path in named.items()}
-    if apply is not None:
-        blend = blending.load(apply)
-        read = _matched(read, blend)
-        votes = None
-    else:
-        assert labels is not None  # noqa: S101 - one of both is there
-        votes = judged.votes(labels, input_format, mapping)
-        blend = blending.fit(read, votes, space=space, rule=rule, folds=folds, seed=seed)  # type: ignore[arg-type]
-    done = blending.apply(blend, list(read.values()), votes)
-    write(done, output, form)
+    done = blending.apply(blend, [one.table for one in found], votes)
+    write(done, output, format_of(str(output)))
     kept = output.with_name(f"{output.stem}.weights.json")
-    if apply is None:
-        blending.save(blend, kept)
+    blending.save(blend, kept)
+    return f"wrote {done.height:,} predictions to {output}, and {kept}"
+
+
+def _bundle(blend: Blend, found: list[Opinion], output: Path, name: str | None, *, refer: bool) -> str:
+    from tiebreak.combine import blend_bundle
+
+    left = blend_bundle.write(blend, found, output, name=name or output.resolve().name, refer=refer)
+    if left:
+        console.note(f"note: {', '.join(left)}: of weight 0, and not in the bundle")
+    composing.tables_alone([one for one in found if one.name not in left])
+    return f"wrote the blend to {output}"
+
+
+def _apply(sources: Any, apply: Path, output: Path, *, as_json: bool) -> None:
+    from tiebreak.combine import blend as blending
+    from tiebreak.predict import format_of
+    from tiebreak.predict.write import write
+
+    if (asked := next((one.name for one in sources if one.predictions is None), None)) is not None:
+        raise UsageError(
+            f"--apply with {asked}, a judge", expected="tables; a bundle with judges inside predicts itself"
+        )
+    blend = blending.load(apply)
+    tables = {one.name: judged.predictions(one.predictions, one.columns) for one in sources}
+    done = blending.apply(blend, list(_matched(tables, blend).values()))
+    write(done, output, format_of(str(output)))
     if as_json:
         console.emit_json({"output": str(output), "blend": blend.model_dump(mode="json")})
-    elif apply is None:
-        _show(blend)
-    console.note(f"wrote {done.height:,} predictions to {output}" + ("" if apply else f", and {kept}"))
-
-
-def _named(tables: list[str]) -> dict[str, Path]:
-    """Tables by name; without one, by the stem of the file."""
-    found: dict[str, Path] = {}
-    for text in tables:
-        name, equals, path = text.partition("=")
-        place = Path(path if equals else text)
-        name = name if equals else place.stem
-        if name in found:
-            raise UsageError(f"two tables are called {name!r}", expected="a name of its own for each", mend="NAME=FILE")
-        found[name] = place
-    return found
+    console.note(f"wrote {done.height:,} predictions to {output}")
 
 
 def _matched(read: dict[str, Any], blend: Blend) -> dict[str, Any]:
@@ -119,8 +175,14 @@ def _show(blend: Blend) -> None:
         ("table or rule", "log-loss", "against equal", "fitted weight", "over folds"),
         rows,
     )
-    weights = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(blend.names, blend.weights, strict=True))
-    console.emit(f"\nkept: {blend.rule}, mean of {blend.space}: {weights}")
+    console.emit(f"\nkept: {blend.rule}, mean of {blend.space}: {_weights(blend, blend.weights)}")
+    for title, one in study.get("slices", {}).get("slices", {}).items():
+        kept = "" if blend.slices else " (not kept)"
+        console.emit(f"  {title}, {one['rows']:,} votes: {_weights(blend, one['weights'])}{kept}")
+
+
+def _weights(blend: Blend, weights: list[float]) -> str:
+    return ", ".join(f"{name} {weight:.3f}" for name, weight in zip(blend.names, weights, strict=True))
 
 
 def _range(values: list[float]) -> str:

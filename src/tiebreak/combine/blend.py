@@ -13,11 +13,19 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 import tiebreak
-from tiebreak import calibrate, pooling, predictions, scoring, storage
+from tiebreak import bundle, pooling, predictions, scoring, storage
+from tiebreak.combine import slicing
+from tiebreak.combine.evidence import Evidence
 from tiebreak.errors import DataError, UsageError
+from tiebreak.judges.blend import mixing
+from tiebreak.judges.blend.mixing import Mix, Slices
+from tiebreak.judges.members import joint_gap
 from tiebreak.scoring import Estimate
 
 BEST: Final = "best"
+SLICED: Final = "sliced"
+METRICS: Final = "blend"
+"""Where a bundle keeps the study, among its metrics."""
 
 
 class Blend(BaseModel):
@@ -27,7 +35,8 @@ class Blend(BaseModel):
         names: Of the tables, in order.
         weights: One a table, sum 1.
         space: Mean of probabilities or of logits.
-        rule: Where the weights come from: equal, single (the best table alone) or fitted.
+        rule: Where the weights come from: equal, single (the best table alone), fitted, or sliced.
+        slices: Weights of slices of the rows, where they have some of their own.
         study: What cross-validation said.
     """
 
@@ -38,8 +47,14 @@ class Blend(BaseModel):
     weights: list[float]
     space: pooling.Space
     rule: str
+    slices: Slices | None = None
     study: dict[str, JsonValue] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=lambda: {"tiebreak": tiebreak.__version__})
+
+    @property
+    def mix(self) -> Mix:
+        """The arithmetic."""
+        return Mix(weights=tuple(self.weights), space=self.space, slices=self.slices)
 
 
 def fit(
@@ -48,6 +63,7 @@ def fit(
     *,
     space: pooling.Space = "probabilities",
     rule: str = BEST,
+    slices: str | None = None,
     folds: int = 5,
     seed: int = 0,
 ) -> Blend:
@@ -59,6 +75,8 @@ def fit(
         space: Mean of probabilities or of logits.
         rule: equal, single, fitted; or best: the one that asks least of the votes among those that the lowest
             out-of-fold log-loss does not beat beyond its interval.
+        slices: agreement, turns or length: weigh slices of the rows apart as well, as the rule sliced, which best keeps
+            only where it beats the others beyond its interval.
         folds: Of the cross-validation.
         seed: Of folds and resamples.
 
@@ -68,20 +86,54 @@ def fit(
     """
     if len(tables) < 2:
         raise UsageError(f"{len(tables)} table to blend", expected="two or more, one a judge")
-    if rule not in (BEST, *pooling.RULES):
-        raise UsageError(f"--rule {rule!r}", expected=f"one of {BEST}, {', '.join(pooling.RULES)}")
-    joined = [calibrate.join(table, votes) for table in tables.values()]
-    rows, opinions = joined[0], np.stack([one.probabilities for one in joined])
-    found = pooling.fit(opinions, rows.targets, rows.weights, rows.groups, space=space, folds=folds, seed=seed)
-    chosen = found.best if rule == BEST else rule
+    rules = (BEST, *pooling.RULES, *((SLICED,) if slices else ()))
+    if rule not in rules:
+        raise UsageError(f"--rule {rule!r}", expected=f"one of {', '.join(rules)}")
+    evidence = Evidence.of(tables, votes)
+    rows, t, w, g = evidence.opinions, evidence.targets, evidence.weights, evidence.groups
+    found = pooling.fit(rows, t, w, g, space=space, folds=folds, seed=seed)
+    parts = _slices(slices, evidence, votes, space, folds, seed) if slices else None
+    chosen = _best(found, parts) if rule == BEST else rule
     alone = {
-        name: scoring.interval(scoring.row_log_loss(p, rows.targets), rows.groups, weights=rows.weights, seed=seed)
-        for name, p in zip(tables, opinions, strict=True)
+        name: scoring.interval(scoring.row_log_loss(p, t), g, weights=w, seed=seed)
+        for name, p in zip(tables, rows, strict=True)
     }
+    study = _study(found, alone, folds, seed)
+    if slices and parts:
+        study["rules"][SLICED] = {"log_loss": _list(parts.log_loss), "change": _list(parts.change)}
+        study["slices"] = _slice_study(slices, parts)
     return Blend(
-        names=list(tables), weights=_weights(chosen, found).tolist(), space=space, rule=chosen,
-        study=_study(found, alone, folds, seed),
+        names=list(tables), weights=_weights(chosen, found).tolist(), space=space, rule=chosen, study=study,
+        slices=_kept(slices, parts) if slices and parts and chosen == SLICED else None,
     )  # fmt: skip
+
+
+def _slices(
+    by: str, evidence: Evidence, votes: pl.DataFrame, space: pooling.Space, folds: int, seed: int
+) -> slicing.Sliced:
+    if by not in mixing.KINDS:
+        raise UsageError(f"--slices {by!r}", expected=f"one of {', '.join(mixing.KINDS)}")
+    codes = mixing.slice_of(by, evidence.opinions, votes.filter(pl.Series(Evidence.used(votes))))
+    return slicing.fit(evidence, codes, len(mixing.KINDS[by]), space, folds, seed)
+
+
+def _best(found: pooling.Fit, parts: slicing.Sliced | None) -> str:
+    """Slices ask most of the votes: they are kept where they surely help beside the rule that would be kept else."""
+    if parts is not None and parts.against_fitted.high < 0 and parts.change.high < 0 and found.best != "single":
+        return SLICED
+    return found.best
+
+
+def _kept(by: str, parts: slicing.Sliced) -> Slices:
+    return Slices(by=by, weights=tuple(tuple(row) for row in parts.weights.tolist()))  # type: ignore[arg-type]
+
+
+def _slice_study(by: str, parts: slicing.Sliced) -> dict[str, Any]:
+    named = zip(mixing.KINDS[by], parts.weights.tolist(), parts.rows.tolist(), strict=True)
+    return {
+        "by": by, "strength": parts.strength, "against_fitted": _list(parts.against_fitted),
+        "slices": {name: {"weights": weights, "rows": rows} for name, weights, rows in named},
+    }  # fmt: skip
 
 
 def apply(blend: Blend, tables: Sequence[pl.DataFrame], like: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -103,14 +155,12 @@ def apply(blend: Blend, tables: Sequence[pl.DataFrame], like: pl.DataFrame | Non
         )
     like = tables[0] if like is None else like
     aligned = [predictions.align(predictions.validate(table), like) for table in tables]
-    pooled = pooling.pool(
-        np.stack([predictions.probabilities(table) for table in aligned]), np.array(blend.weights), space=blend.space
-    )
-    gaps = np.stack([table["swap_gap"].fill_null(np.nan).to_numpy() for table in aligned])
-    cut = np.stack([table["truncated"].fill_null(value=False).to_numpy() for table in aligned])
-    gap: np.ndarray = np.where((gaps == 0).all(axis=0), 0.0, np.nan)
+    mix = blend.mix
+    heard = [aligned[place] for place in mix.heard]
+    opinions = np.stack([predictions.probabilities(table) for table in heard])
+    cut = np.stack([table["truncated"].fill_null(value=False).to_numpy() for table in heard])
     truncated: np.ndarray = np.logical_or.reduce(cut)
-    return predictions.build(like["id"], pooled, swap_gap=gap, truncated=truncated)
+    return predictions.build(like["id"], mix.pool(opinions, like), swap_gap=joint_gap(heard), truncated=truncated)
 
 
 def save(blend: Blend, path: Path) -> None:
@@ -120,25 +170,40 @@ def save(blend: Blend, path: Path) -> None:
 
 
 def load(path: Path) -> Blend:
-    """Read a weights file.
+    """Read a weights file, or the weights of a bundle.
 
     Raises:
         DataError: It is none.
     """
+    if path.is_dir():
+        return _of_bundle(path)
     try:
         found = Blend.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        _ = found.mix
     except (OSError, ValueError, ValidationError) as error:
         raise DataError(
             f"{path} holds no weights of a blend ({str(error).splitlines()[0]})", expected="a file of combine blend"
         ) from error
-    weights = np.array(found.weights)
-    if len(weights) != len(found.names) or not (weights >= 0).all() or not abs(weights.sum() - 1) < 1e-6:
+    if len(found.weights) != len(found.names):
         raise DataError(f"{path}: weights {found.weights} for {found.names}", expected="one a name, with sum 1")
     return found
 
 
+def _of_bundle(directory: Path) -> Blend:
+    from tiebreak.judges.blend import Settings
+
+    manifest = bundle.read(directory)
+    if manifest.kind != "blend":
+        raise DataError(f"{directory} is a {manifest.kind} judge, not a blend", expected="a bundle of combine blend")
+    settings, study = Settings.of(manifest), manifest.metrics.get(METRICS)
+    return Blend(
+        names=settings.names, weights=list(settings.mix.weights), space=settings.mix.space, rule=settings.rule,
+        slices=settings.mix.slices, study=study if isinstance(study, dict) else {},
+    )  # fmt: skip
+
+
 def _weights(rule: str, found: pooling.Fit) -> np.ndarray:
-    if rule == "fitted":
+    if rule in {"fitted", SLICED}:
         return found.weights
     k = len(found.weights)
     weights: np.ndarray = np.eye(k)[found.single] if rule == "single" else np.full(k, 1 / k)

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from tiebreak import calibrate
+from tiebreak import calibrate, comparisons
 from tiebreak.pooling.judging import fold_of
 
 
@@ -42,6 +42,15 @@ class Evidence:
         first = joined[0]
         opinions = np.stack([one.probabilities for one in joined])
         return cls(tuple(tables), opinions, first.targets, first.weights, first.groups)
+
+    @staticmethod
+    def used(votes: pl.DataFrame) -> np.ndarray:
+        """Which votes `of` takes: those with a label and a weight."""
+        missing = {name: pl.lit(None, dtype=dtype) for name, dtype in comparisons.SCHEMA.items()}
+        full = votes.with_columns(value.alias(name) for name, value in missing.items() if name not in votes.columns)
+        targets = comparisons.targets(full.with_columns(pl.col("label").cast(comparisons.LABEL)))
+        known: np.ndarray = ~np.isnan(targets).any(axis=1) & (full["weight"].fill_null(1.0).to_numpy() != 0)
+        return known
 
     def take(self, rows: np.ndarray) -> Evidence:
         """The rows of a mask."""

@@ -132,7 +132,7 @@ class CompositeJudge(Judge):
             BundleError: One is damaged, or another one than it was.
         """
         found = [_load(member, self._directory, self.manifest) for member in self.settings.members]
-        _spread(self.runtime, self.settings.names, found)
+        spread(self.runtime, self.settings.names, found)
         return found
 
     def run_with(self, runtime: Runtime) -> None:
@@ -142,7 +142,7 @@ class CompositeJudge(Judge):
             UsageError: No member knows a choice, or one of them refuses it.
         """
         if runtime.chosen():
-            _spread(runtime, self.settings.names, self.members)
+            spread(runtime, self.settings.names, self.members)
         self.runtime = runtime
 
     def ready(self) -> Self:
@@ -239,23 +239,45 @@ def _inside(place: str, directory: Path, around: Manifest) -> Judge:
     return judges.of_manifest(manifest, directory / place)
 
 
-def _spread(runtime: Runtime, names: Sequence[str], members: Sequence[Judge]) -> None:
-    """Give each member the choices that it knows; a choice that no member knows is an error."""
+def spread(runtime: Runtime, names: Sequence[str], members: Sequence[Judge], *, strict: bool = True) -> None:
+    """Give each of some judges the choices that it knows.
+
+    Args:
+        runtime: The choices.
+        names: Of the judges, for messages.
+        members: The judges.
+        strict: Whether a choice that none of them knows is an error.
+
+    Raises:
+        UsageError: No judge knows a choice.
+    """
     plain = Runtime()
-    chosen = [field.name for field in fields(runtime) if getattr(runtime, field.name) != getattr(plain, field.name)]
-    taken: list[list[str]] = [[] for _ in members]
-    for choice in chosen:
+    taken: list[dict[str, Any]] = [{} for _ in members]
+    for choice in _choices(runtime):
         refusals = []
         for place, member in enumerate(members):
             try:
-                member.run_with(replace(plain, **{choice: getattr(runtime, choice)}))
-                taken[place].append(choice)
+                member.run_with(replace(plain, **choice))
+                taken[place] |= choice
             except UsageError as refusal:
                 refusals.append(refusal)
-        if len(refusals) == len(members):
+        if strict and len(refusals) == len(members):
             raise UsageError(
                 f"no judge among {', '.join(names)} has such a choice: {refusals[-1].wrong}",
                 expected=refusals[-1].expected,
             )
     for member, known in zip(members, taken, strict=True):
-        member.run_with(replace(plain, **{choice: getattr(runtime, choice) for choice in known}))
+        member.run_with(replace(plain, **known))
+
+
+def _choices(runtime: Runtime) -> list[dict[str, Any]]:
+    """What was chosen, each choice by itself; a backend and its server are one."""
+    plain = Runtime()
+    chosen: dict[str, Any] = {
+        field.name: getattr(runtime, field.name)
+        for field in fields(runtime)
+        if getattr(runtime, field.name) != getattr(plain, field.name)
+    }
+    together: dict[str, Any] = {name: chosen.pop(name) for name in ("backend", "server") if name in chosen}
+    alone: list[dict[str, Any]] = [{name: value} for name, value in chosen.items()]
+    return [*alone, together] if together else alone
