@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tiebreak.cli import console, options
-from tiebreak.cli.wrap import _one_of, _template
+from tiebreak.cli.wrap import one_of, template_of
 
 EPILOG = """
 Examples:
@@ -58,15 +58,15 @@ def command(
     from tiebreak.judges.reward import FAMILIES, Layer
     from tiebreak.judges.reward.wrapping import wrap
 
-    layer = Layer.default(_one_of("--model", model, FAMILIES))
+    layer = Layer.default(one_of("--model", model, FAMILIES))
     judge = wrap(
         checkpoint,
-        template=_template("single" if template == "chat" else template, max_length),
+        template=template_of("single" if template == "chat" else template, max_length),
         chat=template == "chat",
         layer=layer,
         revision=revision,
-        pooling=_one_of("--pooling", pooling, ("last", "first", "mean")),
-        quantize=_one_of("--quantize", quantize, ("nf4",)),
+        pooling=one_of("--pooling", pooling, ("last", "first", "mean")),
+        quantize=one_of("--quantize", quantize, ("nf4",)),
         soft_capping=soft_capping,
         title=name,
         self_contained=copy,

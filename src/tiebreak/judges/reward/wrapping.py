@@ -21,7 +21,7 @@ from tiebreak.render import Template
 
 _SCORE: Final = re.compile(r"(?:score|classifier)\.(.+)")
 _OTHER_HEADS: Final = re.compile(
-    r"(?:.*\.)?(regression_layer|gating|reward_head|rm_head|value_head|v_head|reward_linear|weights_linear|summary)\b.*"
+    r"(?:.*?\.)??(regression_layer|gating|reward_head|rm_head|value_head|v_head|reward_linear|weights_linear|summary)\b.*"
 )
 """Names under which models with code of their own keep what gives their score."""
 
