@@ -38,7 +38,7 @@ def engine(
         UsageError: A choice is not one that vLLM has.
         DataError: config.json or adapter_config.json is not there.
     """
-    config = _read(checkpoint / "config.json")
+    config = read(checkpoint / "config.json")
     devices = _devices(runtime.devices)
     arguments: dict[str, Any] = {
         "model": str(checkpoint.resolve()), "dtype": _dtype(config, runtime), "max_model_len": max_length,
@@ -91,7 +91,7 @@ def _devices(choice: str) -> list[int]:
 
 
 def _rank(adapter: Path) -> int:
-    rank = int(_read(adapter / ADAPTER)["r"])
+    rank = int(read(adapter / ADAPTER)["r"])
     if rank > RANKS[-1]:
         raise UsageError(
             f"{adapter}: LoRA of rank {rank}", expected=f"a rank of at most {RANKS[-1]} with vLLM",
@@ -100,7 +100,19 @@ def _rank(adapter: Path) -> int:
     return next(room for room in RANKS if rank <= room)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def window(checkpoint: Path) -> int | None:
+    """The longest sequence that a model was made for; None where its configuration does not say."""
+    config = read(checkpoint / "config.json")
+    found: int | None = config.get("text_config", config).get("max_position_embeddings")
+    return found
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A document of JSON.
+
+    Raises:
+        DataError: It is not there, or is none.
+    """
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
