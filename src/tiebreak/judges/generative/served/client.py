@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import os
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -106,10 +107,12 @@ class Client:
         import openai
 
         key = next((os.environ[name] for name in KEYS if os.environ.get(name)), _NO_KEY)
-        return openai.OpenAI(
+        made = openai.OpenAI(
             base_url=self.served.url, api_key=key, max_retries=0, timeout=self.served.timeout,
             http_client=openai.DefaultHttpxClient(trust_env=not on_this_machine(self.served.url)),
         )  # fmt: skip
+        weakref.finalize(self, made.close)
+        return made
 
 
 def on_this_machine(url: str) -> bool:
