@@ -70,15 +70,15 @@ def command(
     """Train a judge on counted properties of the answers, and measure it by grouped cross-validation."""
     from tiebreak import train
 
-    votes = _read(data, input_format, options.parse_map(mapping))
+    votes = read_votes(data, input_format, options.parse_map(mapping))
     recipe = train.Recipe(
         name=name,
         folds=folds,
         repeats=repeats,
         seed=seed,
         support=support,
-        licences=_licences(licence, votes),
-        command=_command_line(),
+        licences=licences_of(licence, votes),
+        command=command_line(),
         fold=fold,
     )
     usable = train.check_votes(votes, recipe)
@@ -96,7 +96,7 @@ def command(
     _report(judge, output, as_json)
 
 
-def _read(files: list[Path], form: str, mapping: dict[str, str]) -> pl.DataFrame:
+def read_votes(files: list[Path], form: str, mapping: dict[str, str]) -> pl.DataFrame:
     """All files in one table: the source of a row is its file, its group is found over all files together."""
     import polars as pl
 
@@ -113,7 +113,12 @@ def _read(files: list[Path], form: str, mapping: dict[str, str]) -> pl.DataFrame
     return votes.with_columns(group=prepare.groups(votes))
 
 
-def _licences(pairs: list[str] | None, votes: pl.DataFrame) -> dict[str, str]:
+def licences_of(pairs: list[str] | None, votes: pl.DataFrame) -> dict[str, str]:
+    """`FILE=LICENCE` pairs by source.
+
+    Raises:
+        UsageError: A pair names no source of the votes.
+    """
     licences = {}
     for pair in pairs or []:
         source, equals, licence = pair.partition("=")
@@ -125,7 +130,7 @@ def _licences(pairs: list[str] | None, votes: pl.DataFrame) -> dict[str, str]:
     return licences
 
 
-def _command_line() -> str:
+def command_line() -> str:
     """What was typed, without the directories of this machine."""
     import shlex
 

@@ -64,7 +64,6 @@ class RetrievalJudge(Judge):
         encoder: Encoder,
         memory: Memory,
         trained: bytes,
-        card: str = "",
         training: Sequence[TrainingSource] = (),
         metrics: dict[str, Any] | None = None,
         recipe: dict[str, Any] | None = None,
@@ -76,7 +75,6 @@ class RetrievalJudge(Judge):
             encoder: What encoded them.
             memory: The votes, their index and the kernel.
             trained: The file `row_hashes.TRAINED`.
-            card: The card.
             training: The data it remembers.
             metrics: Figures on votes held out.
             recipe: How the kernel was chosen.
@@ -89,8 +87,14 @@ class RetrievalJudge(Judge):
             kind=cls.kind, name=name, swap_equivariant=True, settings=settings.model_dump(mode="json"),
             training=list(training), metrics=metrics or {}, versions={name: version(name) for name in VERSIONS},
         )  # fmt: skip
-        made = cls(manifest, {**memory.files(), row_hashes.TRAINED: trained, CARD: card.encode()})
+        made = cls(manifest, {**memory.files(), row_hashes.TRAINED: trained})
         made.__dict__ |= {"memory": memory, "encoder": encoder}
+        return made
+
+    def with_card(self, card: str) -> Self:
+        """The same judge with this card."""
+        made = type(self)(self.manifest, {**self._files, CARD: card.encode()})
+        made.__dict__ |= {name: self.__dict__[name] for name in ("memory", "encoder") if name in self.__dict__}
         return made
 
     def weights(self) -> Mapping[str, bytes | Path]:
@@ -162,7 +166,7 @@ class RetrievalJudge(Judge):
         counted = (~np.isnan(near.similarity[:, : kernel.neighbours])).sum(axis=1)
         mean = float(counted.mean()) if len(counted) else 0.0
         self.report = {**self.encoder.report, "rows": table.height, "neighbours": mean}
-        truncated: np.ndarray = (read.kept < read.tokens).any(axis=0)
+        truncated = np.any(read.kept < read.tokens, axis=0)
         return Scores(probabilities, np.zeros(table.height), truncated, _ledger(read))
 
     def near(self, table: pl.DataFrame, read: Read | None = None) -> Near:
