@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+import polars as pl
 
 from tiebreak.bundle import Manifest
 from tiebreak.errors import BundleError
 from tiebreak.judges import finetuned
 from tiebreak.judges.base.loading import read_tokenizer
 from tiebreak.judges.classifier import ClassifierJudge
-from tiebreak.judges.generative import backends, shots
+from tiebreak.judges.generative import backends, reading, shots
 from tiebreak.judges.generative.settings import LEAST_COVERAGE, Settings
 from tiebreak.judges.generative.verdicts import Tree
+from tiebreak.judges.judge import Scores
 from tiebreak.judges.runtime import AUTO, Runtime
 from tiebreak.render import Renderer, Sequences
 
@@ -48,7 +50,7 @@ class GenerativeJudge(ClassifierJudge):
             UsageError: A choice does not apply to this kind of judge or to this bundle.
         """
         super().run_with(runtime)
-        for name in ("backend", "tree", "prefix"):
+        for name in ("backend", "tree", "prefix", "writer"):
             self.__dict__.pop(name, None)
 
     def _check_backend(self, runtime: Runtime) -> None:
@@ -122,6 +124,10 @@ class GenerativeJudge(ClassifierJudge):
         if self.runtime.precision != AUTO or compression is None:
             return self.runtime.precision
         return loading.own_precision(compression, self.network, self.runtime.devices)
+
+    def score(self, table: pl.DataFrame) -> Scores:
+        """Uncalibrated probabilities: those of verdicts as next words, or what verdicts read in prose are worth."""
+        return reading.score(self, table) if self.settings.reads == "text" else super().score(table)
 
     def masses(self, sequences: Sequences, pairs: np.ndarray | None = None) -> Masses:
         """Masses of the verdicts after each rendered comparison."""

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from tiebreak.judges import classifier
+from tiebreak.judges.generative.reading import Reading
 from tiebreak.judges.generative.served.settings import Served
 from tiebreak.judges.generative.verdicts import Verdicts
 
@@ -49,6 +50,7 @@ class Settings(classifier.Settings):
         backend: What runs the model when nobody says.
         served: The server, for a judge whose model lies behind one.
         reads: tokens: the probabilities of the verdicts. text: a verdict that the model writes at the end of its prose.
+        reading: How texts are written and read where `reads` is text; None is the default.
         shots: The examples, if there are any.
     """
 
@@ -56,6 +58,7 @@ class Settings(classifier.Settings):
     backend: BackendName = "transformers"
     served: Served | None = None
     reads: Literal["tokens", "text"] = "tokens"
+    reading: Reading | None = None
     shots: Shots | None = None
 
     def document(self) -> dict[str, Any]:
