@@ -85,7 +85,7 @@ def command(
             "--judge",
             "-j",
             show_default=False,
-            help="Teacher that labels the pairs, repeatable: several are averaged. [default: no labels]",
+            help="Teacher that labels the pairs, a bundle or embedded; several are averaged. [default: no labels]",
         ),
     ] = None,
     backend: options.Backend = None,

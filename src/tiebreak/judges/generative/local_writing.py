@@ -139,7 +139,7 @@ class LocalWriter:
             raise UsageError(
                 f"texts of {max_tokens} tokens, and the model's window is {window}",
                 expected="a window with room for the prompt",
-                mend=f"--max-tokens {window // 2}",
+                mend=f"texts of at most {window // 2} tokens",
             )
         return min(window - max_tokens, self._longest or window)
 

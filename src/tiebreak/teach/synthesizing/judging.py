@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
-from tiebreak import storage
+from tiebreak import judges, storage
 from tiebreak.errors import UsageError
 from tiebreak.judges import Runtime
 from tiebreak.predict import Progress
@@ -16,6 +17,9 @@ from tiebreak.predict.progress import SILENT
 from tiebreak.teach import auditing, combining, labelling
 from tiebreak.teach.auditing import Findings
 from tiebreak.teach.labelling import Team
+
+EMBEDDED: Final = "embedded"
+"""Stands for the judge that ships with tiebreak."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,14 @@ class Labelled:
     findings: Findings
 
 
-def read(judges: Sequence[Path]) -> list[Team]:
-    """The teachers: a bundle each, or a folder with the fold teachers of one.
+def read(places: Sequence[Path]) -> list[Team]:
+    """The teachers: a bundle each, or a folder with the fold teachers of one, or "embedded".
 
     Raises:
         UsageError: Two go under one name.
         BundleError: One is damaged, or there is none.
     """
-    teams = [labelling.read([place]) for place in judges]
+    teams = [labelling.read([] if str(place) == EMBEDDED else [place]) for place in places]
     names = [team.name for team in teams]
     if len(set(names)) < len(names):
         raise UsageError(
@@ -67,14 +71,15 @@ def label(
         pairs: Comparisons without votes.
         teams: One or more teachers.
         output: The table of pairs; the labels lie beside it.
-        runtime: How judges run.
+        runtime: How judges with a network run.
         progress: Hears of finished chunks.
     """
     target = _beside(output, "")
     paths = [target] if len(teams) == 1 else [_beside(output, f"-{team.name}") for team in teams]
     tables = {}
     for team, path in zip(teams, paths, strict=True):
-        found = labelling.label(labelling.plan(pairs, team, path, runtime=runtime), progress=progress)
+        how = runtime if judges.has_network(team.teachers[0].manifest) else None
+        found = labelling.label(labelling.plan(pairs, team, path, runtime=how), progress=progress)
         tables[team.name] = found.labels
         findings = _audit(found.labels, pairs, path)
     labels = tables[teams[0].name]

@@ -124,6 +124,8 @@ def _answers(
                 _add(reports.setdefault(model.name, {}), writer.report, table, time.perf_counter() - started)
             tables.append(table)
         if writer is not None:
+            if (close := getattr(writer, "close", None)) is not None:
+                close()  # a process of its own
             del writer
             _let_go()
     return pl.concat(tables) if tables else pl.DataFrame(schema=ANSWERS), fresh, reports
