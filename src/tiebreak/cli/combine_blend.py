@@ -162,17 +162,17 @@ def _matched(read: dict[str, Any], blend: Blend) -> dict[str, Any]:
 def _show(blend: Blend) -> None:
     study: dict[str, Any] = blend.study
     rows = [
-        [name, combining.estimate(one["log_loss"]), "", f"{one['fitted']:.3f}", _range(one["fitted_by_fold"])]
+        [name, combining.estimate(one["log_loss"]), "", "", f"{one['fitted']:.3f}", _range(one["fitted_by_fold"])]
         for name, one in study["tables"].items()
     ]
     rows += [
         [name + (" *" if name == blend.rule else ""), combining.estimate(one["log_loss"]),
-         combining.estimate(one["change"], signed=True), "", ""]
+         combining.estimate(one["change"], signed=True), combining.estimate(one["against_single"], signed=True), "", ""]
         for name, one in study["rules"].items()
     ]  # fmt: skip
     console.table(
         f"{study['rows']:,} votes in {study['groups']:,} groups, out of fold, 95 % intervals (* kept)",
-        ("table or rule", "log-loss", "against equal", "fitted weight", "over folds"),
+        ("table or rule", "log-loss", "against equal", "against single", "fitted weight", "over folds"),
         rows,
     )
     console.emit(f"\nkept: {blend.rule}, mean of {blend.space}: {_weights(blend, blend.weights)}")

@@ -117,6 +117,8 @@ def command(
     found = _opinions(sources, votes, runtime, in_sample=in_sample)
     costs = _costs(found, _given(cost, sources), votes, runtime)
     chosen = {"route": route, "answer": answer, "space": space, "folds": folds, "seed": seed}
+    if list(costs.values()) != sorted(costs.values()):
+        console.say(f"warning: the judges are not in the order of their costs: {', '.join(costs)}")
     cascade = _fit(found, votes, costs, goal, chosen)
     page = _write(cascade, found, output, report, name or output.resolve().name, measured=not cost, refer=refer)
     if as_json:
@@ -219,6 +221,8 @@ def _apply(sources: list[Source], apply: Path, output: Path, *, as_json: bool) -
 
 
 def _show(cascade: Cascade) -> None:
+    from tiebreak.combine import cascade_page
+
     study: dict[str, Any] = cascade.study
     chosen, every = study["chosen"], study["everybody"]
     rows = [
@@ -238,8 +242,12 @@ def _show(cascade: Cascade) -> None:
     answered = zip(cascade.names, chosen["answered"], strict=True)
     said = ", ".join(f"{name} {100 * share:.1f} %" for name, share in answered)
     console.emit(f"\nroute {study['route']}; the last judge asked: {said}")
+    for text in cascade_page.warnings(cascade):
+        console.say(f"warning: {text}")
 
 
 def _per_cent(values: list[float | None]) -> str:
     value, low, high = ("-" if one is None else f"{100 * one:.1f}" for one in values)
-    return f"{value} %" if low in {"-", value} else f"{value} % [{low}, {high}]"
+    if low in {"-", value}:
+        return value if value == "-" else f"{value} %"
+    return f"{value} % [{low}, {high}]"

@@ -139,6 +139,8 @@ _FEATURES: Final[dict[str, Callable[[Member], Any]]] = {
     "pooling": lambda one: one.settings.pooling,
     "bits of the base": lambda one: one.settings.quantize or "as stored",
     "soft capping": lambda one: one.settings.soft_capping,
+    "spellings of verdicts": lambda one: getattr(one.settings, "verdicts", None),
+    "examples": lambda one: one.judge.manifest.files.get("shots.json"),
     "swap policy": lambda one: getattr(one.settings, "swap", None),
 }
 

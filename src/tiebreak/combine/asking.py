@@ -122,6 +122,7 @@ def ask(
     run_where_known(judge, runtime)
     if callable(ready := getattr(judge, "ready", None)):
         ready()
+    judge.predict(table.head(2))  # what is slow only once does not belong to the cost of a row
     rows = scale.chunk_rows(judge.manifest, runtime.devices)
     parts, started = [], time.perf_counter()
     for chunk in table.iter_slices(rows):

@@ -100,7 +100,10 @@ def fit(
     }
     study = _study(found, alone, folds, seed)
     if slices and parts:
-        study["rules"][SLICED] = {"log_loss": _list(parts.log_loss), "change": _list(parts.change)}
+        study["rules"][SLICED] = {
+            "log_loss": _list(parts.log_loss), "change": _list(parts.change),
+            "against_single": _list(parts.against_single),
+        }  # fmt: skip
         study["slices"] = _slice_study(slices, parts)
     return Blend(
         names=list(tables), weights=_weights(chosen, found).tolist(), space=space, rule=chosen, study=study,
@@ -219,7 +222,10 @@ def _study(found: pooling.Fit, alone: Mapping[str, Estimate], folds: int, seed: 
             for (name, loss), weight, folds_ in by_fold
         },
         "rules": {
-            name: {"log_loss": _list(loss), "change": _list(found.change[name])}
+            name: {
+                "log_loss": _list(loss), "change": _list(found.change[name]),
+                "against_single": _list(found.against_single[name]),
+            }
             for name, loss in found.log_loss.items()
         },
     }  # fmt: skip

@@ -32,6 +32,9 @@ CONTENT: Final = frozenset({PAGE, PICTURE, TABLE, DOCUMENT})
 LONGEST: Final = 32
 """Characters of a name in the picture."""
 
+_CLOSE: Final = 0.005
+"""A goal that is missed by no more is reached."""
+
 _WORDS: Final = {
     "entropy": "where the answer so far is undecided",
     "margin": "where A and B are close",
@@ -115,6 +118,7 @@ def render(cascade: Cascade, name: str, unit: str) -> str:
             "p", f"{study['rows']:,} votes in {study['groups']:,} groups. Brackets are 95 % intervals.", class_="quiet"
         ),
         tag("nav", join(*links, between=" · ")),
+        *_mind(cascade),
         tag("ul", *(tag("li", text) for text in sentences(cascade))),
         tag("figure", tag("div", drawn, role="img", aria_label=_alt(cascade)), tag("figcaption", _CAPTION),
             class_="wide"),
@@ -136,9 +140,9 @@ def render(cascade: Cascade, name: str, unit: str) -> str:
 
 
 _CAPTION: Final = (
-    "Left is cheaper, down is better. Blue: the route that was kept, with its 95 % band; grey: the other routes. The "
-    "broken line is what sending on rows drawn at random would give. Squares: judges asked about everything by "
-    "themselves. Orange: the cascade that was written."
+    "Left is cheaper, down is better. Blue: the route that was kept; its band is the 95 % interval of the difference "
+    "to asking everybody. Grey: the other routes, and what sending on rows drawn at random would give. Squares: judges "
+    "asked about everything by themselves. Orange: the cascade that was written."
 )
 
 
@@ -155,18 +159,23 @@ def sentences(cascade: Cascade) -> list[str]:
         said.append(f"That keeps {_share(chosen['kept'])} of what everybody gains over {first}.")
     answered = zip(cascade.names, chosen["answered"], strict=True)
     said.append("The last judge asked: " + ", ".join(f"{name} {100 * part:.1f} %" for name, part in answered) + ".")
-    if (missed := _missed(study, chosen)) is not None:
-        said.append(missed)
     return said
 
 
-def _missed(study: dict[str, Any], chosen: dict[str, Any]) -> str | None:
-    goal = Goal(**study["goal"])
+def warnings(cascade: Cascade) -> list[str]:
+    """What should give pause."""
+    study: dict[str, Any] = cascade.study
+    goal, chosen = Goal(**study["goal"]), study["chosen"]
+    found, kept = [], chosen["kept"][0]
+    if kept is None:
+        found.append(f"the votes do not show that asking everybody gains anything over {cascade.names[0]}")
     if goal.target is not None and chosen["log_loss"][0] > goal.target:
-        return f"The target of {goal.target:g} is not reached out of fold."
-    if goal.keep is not None and (chosen["kept"][0] or 0) < goal.keep - 0.005:
-        return f"Out of fold it keeps less than the {100 * goal.keep:g} % that were asked for."
-    return None
+        found.append(f"out of fold the target of {goal.target:g} is not reached")
+    if goal.keep is not None and kept is not None and kept < goal.keep - _CLOSE:
+        found.append(f"out of fold it keeps {100 * kept:.1f} % of the gain, not {100 * goal.keep:g} %")
+    if goal.budget is not None and chosen["cost"][0] > goal.budget + _CLOSE:
+        found.append(f"out of fold it costs {100 * chosen['cost'][0]:.1f} %, not {100 * goal.budget:g} %")
+    return found
 
 
 def _figure(cascade: Cascade) -> Figure:
@@ -176,33 +185,33 @@ def _figure(cascade: Cascade) -> Figure:
     first, last = study["curves"][study["route"]][0], study["everybody"]
     axes.plot(
         [100 * first["cost"][0], 100], [first["log_loss"][0], last["log_loss"][0]],
-        color=MUTED, linewidth=1, linestyle=(0, (4, 4)),
+        color=MUTED, linewidth=1, linestyle=(0, (6, 5)), label="rows drawn at random",
     )  # fmt: skip
     for by, points in study["curves"].items():
-        _line(axes, by, points, kept=by == study["route"])
+        _line(axes, by, points, last["log_loss"][0], kept=by == study["route"])
     _squares(axes, cascade)
-    cost, loss = study["chosen"]["cost"], study["chosen"]["log_loss"]
-    if loss[1] is not None:
-        axes.plot([100 * cost[0]] * 2, loss[1:], color=ORANGE, linewidth=2, zorder=5)
-    axes.plot([100 * cost[0]], [loss[0]], "o", color=ORANGE, markersize=9, zorder=6)
+    cost, loss = study["chosen"]["cost"][0], study["chosen"]["log_loss"][0]
+    axes.plot([100 * cost], [loss], "o", color=ORANGE, markersize=9, zorder=6)
     axes.annotate(
-        "this cascade", (100 * cost[0], loss[0]), xytext=(9, 7), textcoords="offset points", color=ORANGE, zorder=6
-    )
+        "this cascade", (100 * cost, loss), xytext=(-8, -16), textcoords="offset points", ha="right", color=ORANGE,
+        zorder=6,
+    )  # fmt: skip
     axes.set(xlabel="cost of a row, % of asking every judge", ylabel="log-loss, nats; lower is better")
     axes.set_xlim(min(0.0, 100 * first["cost"][0]) - 1, 104)
     return figure
 
 
-def _line(axes: Axes, by: str, points: list[dict[str, Any]], *, kept: bool) -> None:
-    x, y = (np.array([point[name] for point in points], dtype=np.float64).T for name in ("cost", "log_loss"))
-    if kept and np.isfinite(y[1:]).all():
-        axes.fill_between(100 * x[0], y[1], y[2], color=BLUE, alpha=0.18, linewidth=0)
+def _line(axes: Axes, by: str, points: list[dict[str, Any]], every: float, *, kept: bool) -> None:
+    x, y = (np.array([point[name][0] for point in points]) for name in ("cost", "log_loss"))
+    _, low, high = np.array([point["against_all"] for point in points], dtype=np.float64).T
+    if kept and np.isfinite(low).all():
+        axes.fill_between(100 * x, every + low, every + high, color=BLUE, alpha=0.18, linewidth=0)
     style: dict[str, Any] = (
         {"color": BLUE, "linewidth": 2.2, "marker": "o", "markersize": 3.5, "zorder": 4}
         if kept
         else {"color": MUTED, "linewidth": 1.1, "linestyle": {"entropy": ":", "margin": "-."}.get(by, "-")}
     )
-    axes.plot(100 * x[0], y[0], label=f"{by}: {_WORDS[by]}" + (" (kept)" if kept else ""), **style)
+    axes.plot(100 * x, y, label=f"{by}: {_WORDS[by]}" + (" (kept)" if kept else ""), **style)
     axes.legend(frameon=False, loc="upper right", labelcolor=INK)
 
 
@@ -223,6 +232,11 @@ def _alt(cascade: Cascade) -> str:
     points = study["curves"][study["route"]]
     said = ", ".join(f"{100 * p['cost'][0]:.0f} %: {p['log_loss'][0]:.4f}" for p in points)
     return f"Log-loss against cost, by the route {study['route']}: {said}."
+
+
+def _mind(cascade: Cascade) -> list[Markup]:
+    found = warnings(cascade)
+    return [tag("div", *(tag("p", f"Mind: {text}.") for text in found), class_="mind")] if found else []
 
 
 def _judges(cascade: Cascade, unit: str) -> Markup:
@@ -277,7 +291,9 @@ def _three(values: list[float | None]) -> str:
 
 def _share(values: list[float | None]) -> str:
     value, low, high = ("-" if one is None else f"{100 * one:.1f}" for one in values)
-    return f"{value} %" if low in {"-", value} else f"{value} % [{low}, {high}]"
+    if low in {"-", value}:
+        return value if value == "-" else f"{value} %"
+    return f"{value} % [{low}, {high}]"
 
 
 def _clean(name: str) -> str:

@@ -136,7 +136,8 @@ class Worth:
     Attributes:
         cost: Share of asking everybody.
         log_loss: In nats.
-        kept: Share of the gain of asking everybody over the first judge; not defined where there is none.
+        kept: Share of the gain of asking everybody over the first judge; not defined where the votes do not show that
+            there is one.
         against_first: Log-loss minus that of the first judge.
         against_all: Log-loss minus that of asking everybody.
     """
@@ -158,9 +159,10 @@ def worth(evidence: Evidence, trial: Trial, seed: int) -> list[Worth]:
         return found
 
     first, every = mean(trial.first), mean(trial.every)
+    gain = first - every if Estimate.of(every - first).high < 0 else np.zeros_like(first)
     found = []
     for loss, cost in zip(map(mean, trial.losses), map(mean, trial.costs), strict=True):
-        kept = ratio(first - loss, np.where(first > every, first - every, 0.0))
+        kept = ratio(first - loss, np.maximum(gain, 0.0))
         figures = (cost, loss, kept, loss - first, loss - every)
         found.append(Worth(*(Estimate.of(draws) for draws in figures)))
     return found

@@ -41,6 +41,7 @@ def _member(place: int, opinion: Opinion, cost: float | None, *, refer: bool) ->
             swap_equivariant=bool((gaps(opinion.table) == 0).all()),
         )  # fmt: skip
     manifest = bundle.read(opinion.judge)
+    refer = refer and opinion.judge != judges.EMBEDDED  # every installation has it in another place
     inside = f"{FOLDER}/{opinion.name if _PLAIN.fullmatch(opinion.name) else f'member-{place + 1}'}"
     return Member(
         name=opinion.name, kind=manifest.kind, network=judges.has_network(manifest), cost=cost,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -122,6 +122,7 @@ def score(judge: Judge, table: pl.DataFrame, runtime: Runtime, advance: Advance,
         advance: Told how many rows were scored.
         calibrated: Whether the calibration of the bundle is applied.
     """
+    runtime = here(judge, runtime)
     judge.run_with(runtime)
     manifest = judge.manifest
     if not calibrated:
@@ -137,6 +138,11 @@ def score(judge: Judge, table: pl.DataFrame, runtime: Runtime, advance: Advance,
     said = pl.concat(parts)
     gap = said["swap_gap"].mean()
     return Scored(predictions.probabilities(said), float(gap) if isinstance(gap, float) else None)
+
+
+def here(judge: Judge, runtime: Runtime) -> Runtime:
+    """The same choices, with weights read by transformers: what is measured is the weights, not what runs them."""
+    return replace(runtime, backend="transformers") if judge.kind == "generative" else runtime
 
 
 def choose(draws: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> str:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from tiebreak.combine.adapter import PREFIX, Adapter
 from tiebreak.errors import DataError, UsageError
 from tiebreak.judges.base import Base
-from tiebreak.judges.base.loading import config, load
+from tiebreak.judges.base.loading import config, language_model, load
 from tiebreak.judges.finetuned import Settings
-from tiebreak.judges.model import JudgeModel, layer
+from tiebreak.judges.model import GENERATIVE, JudgeModel, layer
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 AS_BASE: Final = "base"
@@ -50,11 +50,12 @@ def merged(settings: Settings, kind: Any, base: Base, adapter: Adapter, dtype: t
 
     Every weight that changes is `(weight in fp32 + scale B A in fp32)` rounded to `dtype` once. A base in 4 bits is
     dequantised first, since the adapter was trained against those very 4 bits: rounding the sum to 4 bits again would
-    undo a good part of it (peft issue 2321). The head keeps the bits of the adapter's file, in fp32.
+    undo a good part of it (peft issue 2321). The head keeps the bits of the adapter's file, in fp32; that of a language
+    model was not trained, and is written like the rest.
 
     Args:
         settings: Of the judge.
-        kind: classifier or siamese.
+        kind: classifier, siamese or generative.
         base: Where the weights below the adapter are.
         adapter: What is merged.
         dtype: Of the result, but for the head.
@@ -64,9 +65,11 @@ def merged(settings: Settings, kind: Any, base: Base, adapter: Adapter, dtype: t
     """
     # In fp32 where 4 bits are decoded: the codes are exact there, and the sum is what is rounded.
     read_as = torch.float32 if settings.quantize or dtype == torch.float32 else None
-    model, _ = load(
-        base, layer(settings.head, kind), dtype=read_as, quantize=settings.quantize, soft_capping=settings.soft_capping
-    )
+    how: dict[str, Any] = {"dtype": read_as, "quantize": settings.quantize, "soft_capping": settings.soft_capping}
+    if kind == GENERATIVE:
+        model = language_model(base, **how)
+    else:
+        model, _ = load(base, layer(settings.head, kind), **how)
     _dequantise(model)
     with torch.no_grad():
         for name, factors in adapter.factors.items():

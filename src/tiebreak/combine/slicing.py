@@ -29,6 +29,7 @@ class Sliced:
         log_loss: Out of fold, with its 95 % interval.
         change: The same minus that of equal weights, paired.
         against_fitted: The same minus that of fitted weights for all rows, paired.
+        against_single: The same minus that of the best single judge, paired.
         rows: Votes in each slice.
     """
 
@@ -37,6 +38,7 @@ class Sliced:
     log_loss: Estimate
     change: Estimate
     against_fitted: Estimate
+    against_single: Estimate
     rows: np.ndarray
 
 
@@ -61,16 +63,21 @@ def fit(evidence: Evidence, codes: np.ndarray, slices: int, space: pooling.Space
     def equal(part: Evidence, of: np.ndarray) -> np.ndarray:
         return np.full((slices, len(part.opinions)), 1 / len(part.opinions))
 
+    def single(part: Evidence, of: np.ndarray) -> np.ndarray:
+        losses = [row_log_loss(p, part.targets) @ part.weights for p in part.opinions]
+        return np.tile(np.eye(len(losses))[int(np.argmin(losses))], (slices, 1))
+
     bootstrap, w = Bootstrap(evidence.groups, seed=seed), evidence.weights
     total = bootstrap.sum(w)
     draws = [
         bootstrap.sum(_held_out(evidence, codes, space, folds, seed, rule) * w) / total
-        for rule in (chosen, common, equal)
+        for rule in (chosen, common, equal, single)
     ]
     strength = _strength(evidence, codes, slices, space, seed)
     return Sliced(
         weights=_weights(evidence, codes, slices, space, strength), strength=strength, log_loss=Estimate.of(draws[0]),
         change=Estimate.of(draws[0] - draws[2]), against_fitted=Estimate.of(draws[0] - draws[1]),
+        against_single=Estimate.of(draws[0] - draws[3]),
         rows=np.bincount(codes, minlength=slices),
     )  # fmt: skip
 

@@ -49,6 +49,7 @@ class Fit:
         log_loss: Out-of-fold log-loss by rule (`RULES`), with its 95 % interval by group bootstrap. What a rule has to
             learn (which opinion, which weights) it learned from the other folds.
         change: The same minus that of equal weights, paired: below 0 the rule helps.
+        against_single: The same minus that of the best single opinion, paired.
         best: The rule that asks least of the votes among those that the lowest log-loss does not beat beyond its
             interval.
         by_fold: The fitted weights of each fold's training rows, shape (folds, k): how far to trust them.
@@ -61,6 +62,7 @@ class Fit:
     single: int
     log_loss: dict[str, Estimate]
     change: dict[str, Estimate]
+    against_single: dict[str, Estimate]
     best: str
     by_fold: np.ndarray
     rows: int
@@ -113,6 +115,7 @@ def fit(
         single=int(_single(p, t, w, space).argmax()),
         log_loss={name: Estimate.of(draw) for name, draw in draws.items()},
         change={name: Estimate.of(draw - draws["equal"]) for name, draw in draws.items()},
+        against_single={name: Estimate.of(draw - draws["single"]) for name, draw in draws.items()},
         best=_best(draws),
         by_fold=by_fold,
         rows=len(t),
