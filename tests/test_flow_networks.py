@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tiebreak.flow import networks
+from tiebreak.budget import networks
 from tiebreak.train.finetune import modelling, plan, read, shapes
 
 RECIPES = ["minilm-l6-cpu", "smollm2-135m-lora", "deberta-v3-xsmall-512", "gemma2-9b-qlora-1x16gb", "qwen2.5-7b-qlora"]

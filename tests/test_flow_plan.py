@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiebreak import samples
+from tiebreak.budget import gpus, networks
 from tiebreak.errors import ResourceError, UsageError
-from tiebreak.flow import gpus, graph, networks, planning, reading, slurm, snakefile
+from tiebreak.flow import graph, planning, reading, slurm, snakefile
 from tiebreak.flow.node import Node
 from tiebreak.flow.planning import Plan
 from tiebreak.flow.rows import Rows

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tiebreak.flow import gpus, networks
-from tiebreak.flow.networks import Size
+from tiebreak.budget import gpus, networks
+from tiebreak.budget.networks import Size
 from tiebreak.flow.node import Node
 from tiebreak.flow.rows import Rows
 from tiebreak.flow.schema import Assume, Flow

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tiebreak.flow import gpus as kinds
+from tiebreak.budget import gpus as kinds
 from tiebreak.flow import slurm, snakefile
 from tiebreak.flow.costs import Estimate, estimate
 from tiebreak.flow.node import Node

@@ -1,4 +1,4 @@
-"""What GPUs can do at most: dense 16-bit matrix products with tensor cores, and their memory.
+"""What GPUs can do at most: dense matrix products with tensor cores, their memory, and how fast they read it.
 
 Figures are the makers' own, without sparsity. V100, T4, A10, A100, L4, L40S, H100, H200: NVIDIA's data sheets of these
 names (V100 SXM2; A100 SXM; H100 and H200 SXM, half of the figures printed there, which are with sparsity, as are those
@@ -19,19 +19,21 @@ class Gpu:
 
     Attributes:
         name: As people say it.
-        teraflops: Peak rate, 10^12 operations a second.
+        teraflops: Peak rate in 16 bits, 10^12 operations a second.
         memory: GiB of the largest version; a smaller one is told by `resources.gpu_memory`.
+        bandwidth: Of its memory, 10^9 bytes a second.
     """
 
     name: str
     teraflops: float
     memory: float
+    bandwidth: float
 
 
 GPUS: Final = (
-    Gpu("P100", 21.2, 16), Gpu("T4", 65, 16), Gpu("V100", 125, 32), Gpu("A10", 125, 24), Gpu("L4", 121, 24),
-    Gpu("3090", 71, 24), Gpu("4090", 165, 24), Gpu("A100", 312, 80), Gpu("L40S", 362, 48), Gpu("H100", 989, 80),
-    Gpu("H200", 989, 141),
+    Gpu("P100", 21.2, 16, 732), Gpu("T4", 65, 16, 320), Gpu("V100", 125, 32, 900), Gpu("A10", 125, 24, 600),
+    Gpu("L4", 121, 24, 300), Gpu("3090", 71, 24, 936), Gpu("4090", 165, 24, 1008), Gpu("A100", 312, 80, 2039),
+    Gpu("L40S", 362, 48, 864), Gpu("H100", 989, 80, 3350), Gpu("H200", 989, 141, 4800),
 )  # fmt: skip
 
 CORE: Final = 0.16
