@@ -100,6 +100,16 @@ class VllmBackend:
         covered = np.exp(log_mass).sum(axis=1) if told["whole"] else np.full(len(sequences), np.nan)
         return Masses(log_mass, np.zeros_like(log_mass), covered)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._worker is not None and self._worker.alive
+
+    @property
+    def process(self) -> int | None:
+        """Number of the process, if one was started."""
+        return None if self._worker is None else self._worker.pid
+
     def close(self) -> None:
         """End the process; the next question starts another."""
         if self._worker is not None:
@@ -108,7 +118,7 @@ class VllmBackend:
 
     def _running(self, answer: int) -> Worker:
         """The process, with room for an answer of so many tokens."""
-        if self._worker is None or answer > self._room or not self._worker.alive:
+        if self._worker is None or answer > self._room or not self.alive:
             self.close()
             engine = choices.engine(
                 self._folder, self._runtime, max_length=self._max_length + answer, adapter=self._adapter

@@ -95,12 +95,17 @@ class Served:
                 for there, a list each.
             arrays: `ids` and `offsets` of the sequences.
 
+        Raises:
+            ValueError: There are several nodes, and this version tells nothing but the children's shares.
+
         Yields:
             How many sequences are done, after each block; at the end `log_probs`, float64 (n, all children in their
             order), and whether they are of the whole vocabulary (`whole`) or of the children alone.
         """
         nodes, children = header["nodes"], header["children"]
         whole = _knows_lists() and max(map(len, children)) <= LONGEST_LIST
+        if len(nodes) > 1 and not whole:
+            raise ValueError("verdicts of several tokens need logprob_token_ids, which vLLM 0.32 has")
         asked = [_asking(tokens, whole) for tokens in children]
         columns = np.cumsum([0, *map(len, children)])
         sequences = _split(arrays["ids"], arrays["offsets"])
