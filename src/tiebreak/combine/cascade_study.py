@@ -19,7 +19,7 @@ POINTS: Final = 13
 """Points of a curve, from asking nobody but the cheapest judge to asking everybody."""
 
 INNER_FOLDS: Final = 4
-_ROUGH: Final = 12
+_ROUGH: Final = 14
 
 
 @dataclass(frozen=True)

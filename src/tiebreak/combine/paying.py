@@ -25,7 +25,7 @@ from tiebreak.scoring import row_log_loss
 PRIOR_ROWS: Final = 100
 """The ridge of a regression: as if so many rows had said that nothing makes a difference."""
 
-LEAST_SLOPE: Final = 1e-6
+LEAST_SLOPE: Final = 1e-3
 """Nats a standard deviation: where votes see no difference, the more undecided rows still go on first."""
 
 STEPS: Final = 24

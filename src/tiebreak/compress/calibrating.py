@@ -7,6 +7,7 @@ import polars as pl
 
 from tiebreak import comparisons, row_hashes
 from tiebreak.judges.finetuned import FinetunedJudge
+from tiebreak.judges.generative import GenerativeJudge
 from tiebreak.render import Sequences
 
 
@@ -20,6 +21,8 @@ def choose(table: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
 
 def render(judge: FinetunedJudge, rows: pl.DataFrame) -> Sequences:
     """The token ids of each row under the judge's own template: a comparison, or its first answer."""
+    if isinstance(judge, GenerativeJudge):
+        return judge.asked(judge.renderer.render(rows).sequences)
     if not judge.settings.one_answer:
         return judge.renderer.render(rows).sequences
     return judge.renderer.render_answers(rows["prompt"].to_list(), rows["response_a"].to_list()).sequences

@@ -39,7 +39,7 @@ def write_plain(judge: FinetunedJudge, base: Base, directory: Path, folder: Path
     from torch import nn
 
     from tiebreak.judges.base.loading import config
-    from tiebreak.judges.model import JudgeModel
+    from tiebreak.judges.model import GENERATIVE, JudgeModel
 
     settings = judge.settings
     stored = config(base).dtype
@@ -51,7 +51,8 @@ def write_plain(judge: FinetunedJudge, base: Base, directory: Path, folder: Path
     prefix = model.base_model_prefix
     backbone = getattr(model, prefix)
     for name, parameter in model.named_parameters():
-        if name.startswith(f"{prefix}."):
+        # What was trained on top stays in fp32; the head of a language model is a part of what was published.
+        if name.startswith(f"{prefix}.") or judge.kind == GENERATIVE:
             parameter.data = parameter.data.to(stored or torch.float32)
     model.config.dtype = stored or torch.float32
     network.files(folder)
@@ -90,6 +91,7 @@ def assemble(plain: Path, quantised: Path, target: Path, prefix: str) -> None:
     scheme["ignore"] = sorted(
         {f"{prefix}.{name}" for name in scheme.get("ignore") or [] if f"{prefix}.{name}.weight" in known}
         | {name.removesuffix(".weight") for name, tensor in head.items() if tensor.ndim == 2}
+        | {"lm_head" for name in document.get("architectures") or [] if name.endswith("ForCausalLM")}  # tied or not
     )
     document["quantization_config"] = scheme
     (target / "config.json").write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from tiebreak.compress.task import Task, check, identity
 from tiebreak.errors import DataError, GateError, ResourceError
 from tiebreak.judges.finetuned import Compression, FinetunedJudge
 from tiebreak.judges.finetuned.making import CARD
-from tiebreak.judges.runtime import Runtime
 from tiebreak.predict import lock
 
 
@@ -72,9 +71,9 @@ def compress(task: Task, listener: Listener = SILENT) -> Outcome:
         stages.begin(work, identity(task, chosen, validation, made_in), listener)
         folder, shape = stages.weights(work, task, judge, method, chosen, made_in, listener)
         before_p, before_speed = stages.original(work, judge, validation, listener)
-        judge.run_with(task.runtime)  # lets go of its weights
+        judge.run_with(judge.runtime)  # lets go of its weights
         after = type(judge)(_manifest(judge, method, shape["group"], {}), folder)
-        after.run_with(Runtime(task.runtime.max_length, task.runtime.max_tokens, devices=task.runtime.devices))
+        after.run_with(replace(judge.runtime, base=None))
         after_p, after_speed = stages.predict(after, validation, "compressed", listener)
         found = _measure(before_p, after_p, validation)
         refusal = None if found.passed else _refusal(found, work, task)
@@ -128,6 +127,8 @@ def _trained_on(judge: Path, validation: pl.DataFrame) -> int | None:
 
 def _vllm(judge: FinetunedJudge, method: Method) -> str:
     """Where vLLM loads the bundle."""
+    if judge.kind == "generative":
+        return method.vllm
     if judge.kind != "classifier" or judge.settings.head.kind != "linear":
         return f"no: vLLM has no {judge.settings.head.kind} head of a {judge.kind} judge"
     return method.vllm

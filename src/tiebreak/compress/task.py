@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,9 @@ from tiebreak.compress.environment import Environment
 from tiebreak.errors import UsageError
 from tiebreak.judges.finetuned import FinetunedJudge
 from tiebreak.judges.runtime import Runtime
+
+KINDS: Final = ("classifier", "siamese", "generative")
+"""Judges whose weights can be compressed."""
 
 ROWS: Final = 128
 """Calibration rows when nobody says."""
@@ -69,6 +72,13 @@ def check(task: Task) -> FinetunedJudge:
     if not isinstance(judge, FinetunedJudge):
         raise UsageError(f"a {judge.kind} judge has no network to compress", expected="a fine-tuned judge")
     settings = judge.settings
+    if judge.kind not in KINDS:
+        raise UsageError(
+            f"a {judge.kind} judge is not compressed", expected=f"a judge of the kinds {', '.join(KINDS)}",
+            mend="tiebreak wrap reward --quantize nf4" if judge.kind == "reward" else "",
+        )  # fmt: skip
+    if getattr(settings, "served", None) is not None:
+        raise UsageError(f"{task.judge}: its model lies behind a server", expected="a judge whose weights are here")
     if settings.compression is not None:
         raise UsageError(
             f"{task.judge} is compressed already ({settings.compression.method})",
@@ -80,7 +90,9 @@ def check(task: Task) -> FinetunedJudge:
             expected="a judge with plain weights, so that they are rounded once and not twice",
             mend=f"tiebreak combine merge {task.judge} -o MERGED, then compress that",
         )
-    judge.run_with(task.runtime)
+    # What is measured is the weights, not what runs them.
+    generative = judge.kind == "generative"
+    judge.run_with(replace(task.runtime, backend="transformers") if generative else task.runtime)
     return judge
 
 
