@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.machine import describe
 
-NAMES = ("start", "speed", "quality", "calibration", "memory")
+NAMES = ("start", "speed", "quality", "calibration", "memory", "cascade")
 RESULTS = Path(__file__).parent / "results"
 
 
