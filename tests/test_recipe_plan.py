@@ -19,7 +19,8 @@ from tiebreak.train.finetune import collating, memory, modelling, optimisers, pl
 from tiebreak.train.finetune.recipe import Recipe
 
 COUNTS = {
-    # The second figure is what is published for the model (without the layer that gives next tokens).
+    # The second figure is what is published for the model (without the layer that gives next tokens, but where that
+    # is the judge's own).
     "gemma2-9b-qlora-1x16gb": (7_891_456, 9_241_705_984),
     "gemma2-9b-lora-blackpearl": (216_082_944, 9_241_705_984),
     "llama3-8b-full-human-pref": (7_513_321_475, 8_030_261_248 - 128_256 * 4096),
@@ -30,6 +31,8 @@ COUNTS = {
     "deberta-v3-xsmall-512": (70_831_107, 70_682_112),
     "minilm-l6-cpu": (22_714_753 - 384 * 385, 22_713_216),
     "smollm2-135m-lora": (4_886_208, 134_515_008),
+    "smollm2-135m-verdict": (4_886_208 - 3 * 576, 134_515_008),
+    "yi1.5-34b-verdict-qlora": (122_880_000, 34_388_917_248),
 }
 
 
@@ -37,7 +40,7 @@ def test_every_shipped_recipe_is_counted() -> None:
     assert set(read.shipped()) == COUNTS.keys()
 
 
-LARGE = {"llama3-70b-qlora-blackpearl", "qwen2-72b-qlora-blackpearl"}  # a quarter of a minute each
+LARGE = {"llama3-70b-qlora-blackpearl", "qwen2-72b-qlora-blackpearl", "yi1.5-34b-verdict-qlora"}  # a quarter of a minute each
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in COUNTS])

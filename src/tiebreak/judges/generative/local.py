@@ -96,11 +96,11 @@ class LocalBackend:
         return found
 
     def _made(self, tokens: tuple[int, ...]) -> Engine:
-        from tiebreak.engine import Engine
+        from tiebreak.engine import Engine, machine
         from tiebreak.judges.generative.head import asking
 
-        pooled = asking(self.model, tokens)
-        if "," in self.options.devices or self.options.devices in {"auto", "ranks"}:
+        pooled, run = asking(self.model, tokens), self.options
+        if len(machine.devices(run.devices, machine.expected_bytes(pooled, run.precision))) > 1:
             self._untie(pooled)
         return Engine(pooled, self.options)
 

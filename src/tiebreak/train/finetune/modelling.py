@@ -30,6 +30,8 @@ LINEAR: Final[dict[str, tuple[str, ...]]] = {
 OUTSIDE: Final = (r"(.*\.)?(pooler|head|classifier|score)(\..*)?",)
 """Modules that are never adapted: they are trained in full, or not at all."""
 
+_VOCABULARY: Final = "lm_head"
+
 _DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -119,7 +121,7 @@ def adapter(recipe: Recipe) -> dict[str, Any]:
     targets = targets_of(settings.model_type) if lora.targets == "all" else list(lora.targets)
     fields: dict[str, Any] = {
         "r": lora.r, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout, "use_rslora": lora.rslora, "bias": "none",
-        "target_modules": targets, "exclude_modules": OUTSIDE[0],
+        "target_modules": targets, "exclude_modules": _VOCABULARY if recipe.judge == GENERATIVE else OUTSIDE[0],
     }  # fmt: skip
     if lora.layers is not None:
         first, last = lora.layers
