@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from tiebreak.cli import console, options
+from tiebreak.cli import console, options, served_costs
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tiebreak import ingest
     from tiebreak.bundle import Manifest
     from tiebreak.cli.meter import Meter
+    from tiebreak.judges.generative.served.store import Account
     from tiebreak.predict import Plan, Progress, Run
 
 EPILOG = """
@@ -116,9 +117,10 @@ def command(
         _dry_run(source, plan, engine, name, as_json)
         return
     report = ingest.Report()
+    paid = served_costs.so_far(plan)
     done = _run(source, report, plan, engine, manifest)
     if done is not None:
-        _report(*done, plan, engine, name, report, as_json)
+        _report(*done, plan, engine, name, report, paid, as_json)
 
 
 def _check(
@@ -270,16 +272,18 @@ def _dry_run(source: _Source, plan: Plan, engine: str, judge: str, as_json: bool
         f"finished already: {seen.finished:,} chunks ({seen.finished_rows:,} rows)"
     )
     console.note(f"  engine {engine}, workers {plan.workers or 'as the cluster has GPUs or nodes'}")
+    asked = served_costs.foresee(plan, replace(source, rejected=None).tables()) if "-" not in source.files else {}
     if as_json:
         console.emit_json({
             "dry_run": True, "output": str(plan.output), "format": plan.form, "judge": judge, "engine": engine,
-            "workers": plan.workers, "chunk_rows": plan.chunk_rows, **asdict(seen),
+            "workers": plan.workers, "chunk_rows": plan.chunk_rows, **asdict(seen), **asked,
         })  # fmt: skip
 
 
 def _report(
-    run: Run, seconds: float, plan: Plan, engine: str, judge: str, report: ingest.Report, as_json: bool
-) -> None:
+    run: Run, seconds: float, plan: Plan, engine: str, judge: str, report: ingest.Report, paid: Account | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     for text, count in report.notes.items():
         console.note(f"  {text}: {count:,}")
     if report.rejected:
@@ -289,10 +293,12 @@ def _report(
             f"  {run.tokens:,} tokens of text, {100 * run.kept / run.tokens:.1f} % of them read; "
             f"truncated: {run.truncated:,} rows ({100 * run.truncated / max(run.rows, 1):.1f} %)"
         )
+    asked = served_costs.settle(plan, paid)
     taken = f", {run.reused:,} of them taken over from the interrupted run" if run.reused else ""
     console.note(f"wrote {run.rows:,} predictions{taken} to {plan.output} ({plan.form}); judge: {judge}")
     if as_json:
         console.emit_json({
             **asdict(run), "output": str(plan.output), "format": plan.form, "judge": judge, "engine": engine,
             "workers": plan.workers, "chunk_rows": plan.chunk_rows, "seconds": round(seconds, 3), **report.as_dict(),
+            **asked,
         })  # fmt: skip

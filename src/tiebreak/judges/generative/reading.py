@@ -117,7 +117,7 @@ def score(judge: GenerativeJudge, table: pl.DataFrame) -> Scores:
     worth = _reading(judge).table
     probabilities = np.mean([worth.probabilities(sample) for sample in readings.verdicts], axis=0)
     judge.report = {
-        **_writer(judge).report, "rows": table.height, "texts": int(readings.verdicts.size),
+        **writer_of(judge).report, "rows": table.height, "texts": int(readings.verdicts.size),
         "invalid": readings.invalid, "table": f"fitted to {worth.votes:,.0f} votes" if worth.votes else "default",
     }  # fmt: skip
     if readings.invalid:
@@ -151,7 +151,7 @@ def read(judge: GenerativeJudge, table: pl.DataFrame) -> Readings:
     chats = conversations(given, renderer, reading)
     if swap.policy == "both":
         chats += conversations(swapped, renderer, reading)
-    texts = _writer(judge).write(chats, reading.sampling) if chats else []
+    texts = writer_of(judge).write(chats, reading.sampling) if chats else []
     found = np.array([[_read(text, reading.marks) for text in row] for row in texts], dtype=np.int64)
     found = found.reshape(len(chats), reading.samples).T
     first, second = found[:, : table.height], found[:, table.height :]
@@ -183,7 +183,7 @@ def _reading(judge: GenerativeJudge) -> Reading:
     return found or Reading()
 
 
-def _writer(judge: GenerativeJudge) -> Writer:
+def writer_of(judge: GenerativeJudge) -> Writer:
     """What writes for a judge; made once."""
     if "writer" not in judge.__dict__:
         judge.__dict__["writer"] = _made(judge)

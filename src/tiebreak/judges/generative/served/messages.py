@@ -54,7 +54,8 @@ def tokenizer(base: Any | None = None) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     if base is None:
-        whole = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}))
+        vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+        whole = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
         whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         whole.decoder = decoders.ByteLevel()
         base = PreTrainedTokenizerFast(tokenizer_object=whole, clean_up_tokenization_spaces=False)
