@@ -82,6 +82,11 @@ class Judge(ABC):
     def from_bundle(cls, manifest: Manifest, directory: Path) -> Self:
         """Make the judge from a bundle whose manifest and files were checked already."""
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should read of the last scoring; mostly nothing."""
+        return []
+
     def run_with(self, runtime: Runtime) -> None:
         """Say how to run: devices, precision, lengths, swap policy. A judge without a network has no such choices.
 

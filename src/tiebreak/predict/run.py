@@ -100,12 +100,14 @@ def predict_file(
     with Parts.begin(output, identity, resume=resume, chunk_rows=chunk_rows) as parts:
         source = Source(tables)
         count = reused = 0
+        warned = False
         try:
             for number, chunk in enumerate(ahead(chunks(source, chunk_rows))):
                 kept = parts.finished(number, chunk["id"])
                 table = judge.predict(chunk) if kept is None else kept
                 if kept is None:
                     parts.store(number, table)
+                    warned = tell(judge, progress, warned)
                 else:
                     reused += chunk.height
                 count = number + 1
@@ -115,6 +117,14 @@ def predict_file(
                 parts.discard()
             raise
         return finish(parts, count, output, form, sample, reused=reused)
+
+
+def tell(judge: Judge, progress: Progress, warned: bool) -> bool:
+    """Pass on what the judge warns of, once a run; gives whether that was done."""
+    if not warned:
+        for text in judge.warnings:
+            progress.note(text)
+    return warned or bool(judge.warnings)
 
 
 class Source:
@@ -158,8 +168,10 @@ def predict_stream(
     Raises:
         UsageError: The format is parquet.
     """
+    warned = False
     for number, chunk in enumerate(ahead(chunks(tables, chunk_rows))):
         table = judge.predict(chunk)
+        warned = tell(judge, progress, warned)
         yield write.text(table, form, header=number == 0)
         progress.chunk(table)
 

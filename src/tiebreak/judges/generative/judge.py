@@ -57,6 +57,11 @@ class GenerativeJudge(ClassifierJudge):
         """Every backend is one that a generative judge can have; the bundle may not."""
         backends.check(self.settings, runtime, self._directory)
 
+    @property
+    def warnings(self) -> list[str]:
+        """That the model was going to write something else, where it was."""
+        return list(self.report.get("warnings", []))
+
     def ready(self) -> Self:
         """Load tokenizer and model now and not at the first vote."""
         _ = self.renderer, self.tree, self.backend
