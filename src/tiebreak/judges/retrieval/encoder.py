@@ -61,7 +61,7 @@ class Encoded:
     """What came of some texts.
 
     Attributes:
-        vectors: float32 (texts, dimensions), each of length 1.
+        vectors: float32 (texts, dimensions), each of length 1; zero for an empty text of which nothing is read.
         tokens: int64 (texts,): tokens that each text has, without special ones.
         kept: int64 (texts,): those that were read.
     """
@@ -131,9 +131,11 @@ class Encoder:
         index = np.array([place.setdefault(text, len(place)) for text in texts], dtype=np.int64)
         sequences, tokens = self._sequences(list(place))
         step = advance or _unwatched
-        states = self._engine.embeddings(sequences, advance=step).astype(np.float64)
+        said = np.flatnonzero(sequences.lengths)  # without special tokens of its own, an empty text has none at all
+        states = np.zeros((len(place), self.dimensions))
+        states[said] = self._engine.embeddings(sequences.pick(said), advance=step)
         self.report = self._engine.report
-        step(len(texts) - len(place))
+        step(len(texts) - len(said))
         length = np.linalg.norm(states, axis=1, keepdims=True)
         vectors = (states / np.maximum(length, _LEAST_NORM)).astype(np.float32)
         own = sequences.lengths - len(self._first) - len(self._last)
@@ -172,6 +174,11 @@ def manner_of(folder: Path) -> Manner:
             expected=f"a sentence encoder made of {', '.join(_MODULES)} alone",
         )
     own = _document(folder / "sentence_bert_config.json", missing={})
+    if "message" in (own.get("modality_config") or {}):
+        raise UsageError(
+            f"{folder}: sentence-transformers reads texts as chats with this encoder (modality_config)",
+            expected="an encoder of plain texts",
+        )
     prompts = _document(folder / "config_sentence_transformers.json", missing={})
     prefix = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name") or "", "")
     limit = own.get("max_seq_length") or _document(folder / "tokenizer_config.json", missing={}).get("model_max_length")

@@ -49,8 +49,8 @@ def read(table: pl.DataFrame, encoder: Encoder, advance: Callable[[int], None] |
     """
     texts = [_joined(turns) for name in comparisons.TEXTS for turns in table[name].to_list()]
     found = encoder.encode(texts, advance)
-    prompt, a, b = found.vectors.reshape(3, table.height, -1)
-    return Read(prompt, a - b, found.tokens.reshape(3, -1), found.kept.reshape(3, -1))
+    prompt, a, b = found.vectors.reshape(3, table.height, encoder.dimensions)
+    return Read(prompt, a - b, found.tokens.reshape(3, table.height), found.kept.reshape(3, table.height))
 
 
 def _joined(turns: Sequence[str | None]) -> str:
