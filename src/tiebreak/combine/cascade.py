@@ -169,8 +169,7 @@ def _everybody(evidence: Evidence, trial: Trial, seed: int) -> dict[str, JsonVal
 
 
 def _curve(evidence: Evidence, trial: Trial, seed: int) -> list[JsonValue]:
-    found = zip(trial.prices, study.worth(evidence, trial, seed), strict=True)
-    return [{"price": float(price), **_figures(worth)} for price, worth in found]
+    return [_figures(worth) for worth in study.worth(evidence, trial, seed)]
 
 
 def _answered(evidence: Evidence, trial: Trial) -> list[JsonValue]:

@@ -90,7 +90,7 @@ def table(cascade: Cascade) -> pl.DataFrame:
     rows = []
     for by, points in study["curves"].items():
         for point in points:
-            row: dict[str, Any] = {"route": by, "price": point["price"]}
+            row: dict[str, Any] = {"route": by}
             for figure in ("cost", "log_loss", "kept"):
                 row |= dict(zip((figure, f"{figure}_low", f"{figure}_high"), point[figure], strict=True))
             rows.append(row)
@@ -273,8 +273,7 @@ def _method(cascade: Cascade) -> list[str]:
     answer = "the pool of the judges asked so far" if study["answer"] == "pooled" else "that of the last judge asked"
     return [
         f"{study['folds']} folds of whole groups: weights, route, thresholds and the choice among routes are fitted on "
-        "the other folds; what a fold chose it has not seen. The curve shows each route at prices that spread it over "
-        "its range.",
+        "the other folds; what a fold chose it has not seen. The curve shows each route at evenly spaced budgets.",
         f"The answer of a row is {answer} (mean of {cascade.space}).",
         "A row goes on where the log-loss that is expected to be saved, net of later costs, is above the price of the "
         f"next judge. The price of this cascade: {study['price']:.4g} nats for asking everybody.",

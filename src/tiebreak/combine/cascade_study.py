@@ -18,8 +18,9 @@ from tiebreak.scoring.bootstrap import ratio
 POINTS: Final = 13
 """Points of a curve, from asking nobody but the cheapest judge to asking everybody."""
 
+INNER_POINTS: Final = 7
 INNER_FOLDS: Final = 4
-_ROUGH: Final = 14
+_ROUGH: Final = 16
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,6 @@ class Trial:
         losses: Log-loss of each row under each policy, shape (policies, rows).
         costs: What each row costs, the same shape.
         stages: The stage that answered each row, the same shape.
-        prices: Of the policies, where they have one each.
         first: Log-loss of the first judge, shape (rows,).
         every: Log-loss of the last stage, which has asked everybody.
     """
@@ -69,24 +69,18 @@ class Trial:
     losses: np.ndarray
     costs: np.ndarray
     stages: np.ndarray
-    prices: np.ndarray
     first: np.ndarray
     every: np.ndarray
 
 
-def curve(evidence: Evidence, terms: Terms, by: Name, folds: int, seed: int) -> Trial:
-    """The policies of a row of prices, each fitted on the other folds.
-
-    The prices are those at which all rows together would cost so and so much; they say where the curve is looked at and
-    nothing about a held-out label.
-    """
-    whole = Fitting(evidence, terms)
-    budgets = np.linspace(terms.costs[0], 1.0, POINTS)
-    prices = np.array([whole.price_of(by, float(budget), steps=_ROUGH) for budget in budgets])
-    trial = _empty(POINTS, evidence, prices)
+def curve(evidence: Evidence, terms: Terms, by: Name, folds: int, seed: int, points: int = POINTS) -> Trial:
+    """The policies of evenly spaced budgets, each fitted on the other folds."""
+    budgets = np.linspace(terms.costs[0], 1.0, points)
+    trial = _empty(points, evidence)
     for held_out, fitting, answers in _parts(evidence, terms, folds, seed):
-        for point, price in enumerate(prices):
-            _fill(trial, point, held_out, answers, answers.run(fitting.at_price(by, float(price)), terms.costs))
+        for point, budget in enumerate(budgets):
+            routes = fitting.at_price(by, fitting.price_of(by, float(budget), steps=_ROUGH))
+            _fill(trial, point, held_out, answers, answers.run(routes, terms.costs))
     return trial
 
 
@@ -102,7 +96,7 @@ def choose(evidence: Evidence, terms: Terms, bys: Sequence[Name], goal: Goal, se
     """
     if len(bys) == 1 and goal.budget is not None:
         return bys[0], Fitting(evidence, terms).price_of(bys[0], goal.budget)
-    trials = {by: curve(evidence, terms, by, INNER_FOLDS, seed) for by in bys}
+    trials = {by: curve(evidence, terms, by, INNER_FOLDS, seed, INNER_POINTS) for by in bys}
     by = best_route(evidence, trials, seed)
     budget = _cost_for(trials[by], evidence, goal) if goal.budget is None else goal.budget
     return by, Fitting(evidence, terms).price_of(by, budget)
@@ -121,7 +115,7 @@ def judged(
     advance: Callable[[int], None],
 ) -> Trial:  # fmt: skip
     """The policy that suits the goal, chosen and fitted on the other folds: nothing it chose has seen its rows."""
-    trial = _empty(1, evidence, np.zeros(0))
+    trial = _empty(1, evidence)
     for held_out, fitting, answers in _parts(evidence, terms, folds, seed):
         by, price = choose(fitting.evidence, terms, bys, goal, seed)
         _fill(trial, 0, held_out, answers, answers.run(fitting.at_price(by, price), terms.costs))
@@ -205,12 +199,10 @@ def _parts(
         yield held_out, fitting, fitting.answers(evidence.take(held_out))
 
 
-def _empty(policies: int, evidence: Evidence, prices: np.ndarray) -> Trial:
+def _empty(policies: int, evidence: Evidence) -> Trial:
     shape = (policies, len(evidence.targets))
-    return Trial(
-        np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.int64), prices, np.zeros(shape[1]),
-        np.zeros(shape[1]),
-    )  # fmt: skip
+    first, every = np.zeros((2, shape[1]))
+    return Trial(np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.int64), first, every)
 
 
 def _fill(

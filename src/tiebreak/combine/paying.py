@@ -2,8 +2,8 @@
 
 With a price of lambda nats for a unit of cost, the best policy maximises the log-loss saved minus lambda times the cost
 (the Lagrangian of "least log-loss for a budget"). It is found from the last stage backwards, as optimal stopping is: a
-row goes on where what it is expected to save, from there on and net of what it will cost later, exceeds the price of
-the next judge. A higher price asks less; the price at which the votes cost the budget is found by bisection.
+row goes on where what it is expected to save, from there on and net of what it is expected to cost later, exceeds the
+price of the next judge. A higher price asks less; the price at which the votes cost the budget is found by bisection.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ LEAST_SLOPE: Final = 1e-3
 
 STEPS: Final = 24
 """Halvings of the interval in which the price of a budget lies."""
+
+_ROUNDING: Final = 1e-12
 
 HIGHEST: Final = 1e6
 """A price, in nats for asking everybody, at which nobody goes on."""
@@ -95,7 +97,7 @@ class Fitting:
             toll = price * self.terms.costs[place + 1]
             bias, weights = self._regression(by, place).fit(saved)
             route = Route(by=by, bias=bias, weights=weights, price=toll)
-            value = np.where(route.goes_on(self.own.worth(route, place)), saved - toll, 0.0)
+            value = np.maximum(self.own.worth(route, place) - toll, 0.0)
             routes.insert(0, route)
         return routes
 
@@ -106,7 +108,7 @@ class Fitting:
         """
         if self.cost(self.at_price(by, 0.0)) <= budget:
             return 0.0
-        if budget <= self.terms.costs[0]:
+        if budget <= self.terms.costs[0] + _ROUNDING:
             return HIGHEST
         low, high = 0.0, 0.01
         while self.cost(self.at_price(by, high)) > budget and high < HIGHEST:
