@@ -44,8 +44,9 @@ def engine(
         "model": str(checkpoint.resolve()), "dtype": _dtype(config, runtime), "max_model_len": max_length,
         "tensor_parallel_size": max(1, len(devices)), "enable_prefix_caching": True,
         "skip_tokenizer_init": not writes, "seed": 0, "trust_remote_code": False,
-        # Prefill gains nothing from CUDA graphs, which take minutes and memory; None: on a GPU, where texts are long.
-        "enforce_eager": None if writes else True,
+        # vLLM compiles the model, which pays after some hundred rows. Who asks for fp32 compares figures: compiled sums
+        # are added up in another order.
+        "enforce_eager": runtime.precision == "fp32",
     }  # fmt: skip
     if not writes:
         arguments |= {"logprobs_mode": "processed_logprobs", "max_logprobs": LONGEST_LIST}

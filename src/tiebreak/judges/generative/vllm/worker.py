@@ -71,8 +71,6 @@ class Served:
         self.platform = str(current_platform.device_type)
         if engine["dtype"] == "suitable":
             engine["dtype"] = _suitable(self.platform)
-        if engine["enforce_eager"] is None:
-            engine["enforce_eager"] = self.platform == "cpu"
         self.model = LLM(**engine)
         self.adapter = None if adapter is None else LoRARequest("adapter", 1, adapter)
 

@@ -1,0 +1,1 @@
+"""Generative judges: comparisons a second beside vLLM itself."""
