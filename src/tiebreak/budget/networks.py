@@ -86,15 +86,15 @@ class Size:
         return self.weight_bytes + 12 * self.trainable
 
 
-def network(settings: Mapping[str, Any], recipe: Recipe) -> Network | None:
+def network(settings: Mapping[str, Any], recipe: Recipe | None = None) -> Network | None:
     """The network of a recipe; None where the family is not known.
 
     Args:
         settings: The fields of the model's config.json.
-        recipe: Its head and its kind of judge count.
+        recipe: Its head and its kind of judge count; None: the backbone alone.
     """
     family = settings.get("model_type", "")
-    if family in _DECODERS:
+    if family in CAUSAL:
         return _decoder(settings, recipe)
     return _encoder(settings, recipe) if family in _ENCODERS else None
 
@@ -159,11 +159,13 @@ def _training(found: Network, recipe: Recipe) -> float:
     return 2 * total
 
 
-_DECODERS: Final = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"}
+CAUSAL: Final = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"}
+"""Families whose tokens read only those before them."""
+
 _ENCODERS: Final = {"bert", "deberta-v2"}
 
 
-def _decoder(settings: Mapping[str, Any], recipe: Recipe) -> Network:
+def _decoder(settings: Mapping[str, Any], recipe: Recipe | None) -> Network:
     family, hidden, inner = settings["model_type"], settings["hidden_size"], settings["intermediate_size"]
     heads = settings["num_attention_heads"]
     each = settings.get("head_dim") or hidden // heads
@@ -177,14 +179,15 @@ def _decoder(settings: Mapping[str, Any], recipe: Recipe) -> Network:
         rest += queries + 2 * keys  # biases
     if family in {"qwen3", "gemma3_text"}:
         rest += 2 * each  # norms of queries and keys
-    embeddings = settings["vocab_size"] * hidden
-    head = _pair_head(hidden, recipe) if recipe.judge == "siamese" else _head(hidden, recipe, bias=False)
-    if recipe.judge == "generative":  # the vocabulary's, which may be the embeddings once more
+    embeddings, head = settings["vocab_size"] * hidden, 0
+    if recipe is not None:
+        head = _pair_head(hidden, recipe) if recipe.judge == "siamese" else _head(hidden, recipe, bias=False)
+    if recipe is not None and recipe.judge == "generative":  # the vocabulary's, which may be the embeddings once more
         head, embeddings = 0, embeddings * (1 if settings.get("tie_word_embeddings") else 2)
     return Network(settings["num_hidden_layers"], linear, rest, embeddings, hidden, 0, head)
 
 
-def _encoder(settings: Mapping[str, Any], recipe: Recipe) -> Network:
+def _encoder(settings: Mapping[str, Any], recipe: Recipe | None) -> Network:
     family, hidden, inner = settings["model_type"], settings["hidden_size"], settings["intermediate_size"]
     names = ("query", "key", "value") if family == "bert" else ("query_proj", "key_proj", "value_proj")
     linear = (
@@ -202,6 +205,8 @@ def _encoder(settings: Mapping[str, Any], recipe: Recipe) -> Network:
         outside += 2 * hidden if "layer_norm" in settings.get("norm_rel_ebd", "") else 0
     pooler = hidden * hidden + hidden
     blocks = settings["num_hidden_layers"]
+    if recipe is None:
+        return Network(blocks, linear, rest, embeddings, outside, pooler, 0)
     if recipe.judge == "siamese":  # it pools by itself
         return Network(blocks, linear, rest, embeddings, outside, 0, _pair_head(hidden, recipe), unused=pooler)
     return Network(blocks, linear, rest, embeddings, outside, pooler, _head(hidden, recipe, bias=True))
