@@ -42,8 +42,8 @@ def main() -> None:
               f"predicted/measured {each['ratio']:.2f}")  # fmt: skip
     for each in trials:
         print(f"{asked.model} {each['precision']} here: {each['tokens']:,} tokens, "
-              f"predicted {each['predicted']:.1f} s, measured {each['measured']:.1f} s, predicted/measured {each['ratio']:.2f}, "
-              f"share of the matrix rate {each['share']:.2f}")  # fmt: skip
+              f"predicted {each['predicted']:.1f} s, measured {each['measured']:.1f} s, "
+              f"predicted/measured {each['ratio']:.2f}, share of the matrix rate {each['share']:.2f}")  # fmt: skip
 
 
 if __name__ == "__main__":
