@@ -108,33 +108,36 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": {"message": "slow down"}}, 429, {"Retry-After": fault.removeprefix("429 after ")})
         elif fault == "quota":
             self._json({"error": {"message": "no money left", "code": "insufficient_quota"}}, 429)
-        elif fault == "cut":
-            self._raw(json.dumps(answer).encode(), send=0.5)
         elif fault == "drop":
             self.close_connection = True
-        elif fault == "malformed":
-            self._raw(json.dumps(answer).encode()[:-20])
         elif fault == "slow":
             time.sleep(1.0)
             self._json(answer)
-        elif fault == "no logprobs":
-            self._json({**answer, "choices": [{**answer["choices"][0], "logprobs": None}]})
-        elif fault == "nan":
-            self._raw(json.dumps(answer).replace(": -", ': NaN, "x": -', 1).encode())
-        elif fault == "other model":
-            self._json({**answer, "model": "another-model"})
-        elif fault == "error within":
-            self._json({"error": {"message": "upstream failed"}})
-        elif fault == "no choices":
-            self._json({**answer, "choices": []})
         else:
-            assert not fault, fault
-            self._json(answer)
+            self._raw(*self._spoilt(fault, answer))
+
+    def _spoilt(self, fault: str, answer: dict[str, Any]) -> tuple[bytes, float]:
+        """The bytes of an answer under a fault, and the share of them that is sent."""
+        changed = {
+            "": answer,
+            "cut": answer,
+            "no logprobs": {**answer, "choices": [{**answer["choices"][0], "logprobs": None}]},
+            "other model": {**answer, "model": "another-model"},
+            "error within": {"error": {"message": "upstream failed"}},
+            "no choices": {**answer, "choices": []},
+        }
+        whole = json.dumps(changed.get(fault, answer)).encode()
+        if fault == "malformed":
+            return whole[:-20], 1.0
+        if fault == "nan":
+            return whole.replace(b": -", b': NaN, "x": -', 1), 1.0
+        assert fault in changed, fault
+        return whole, 0.5 if fault == "cut" else 1.0
 
     def _json(self, document: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self._raw(json.dumps(document).encode(), status, headers)
+        self._raw(json.dumps(document).encode(), 1.0, status, headers)
 
-    def _raw(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None, send: float = 1.0) -> None:
+    def _raw(self, body: bytes, send: float = 1.0, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
             self.send_header(name, value)
@@ -156,3 +159,21 @@ def running() -> Iterator[FakeServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def chat_answer(text: str, places: list[dict[str, float]] | None = None, finish: str = "stop") -> dict[str, Any]:
+    """An answer of the chat API; of each place the likeliest token was taken."""
+    taken = [max(tops, key=lambda token: tops[token]) for tops in places or []]
+    content = [
+        {"token": token, "logprob": tops[token], "bytes": None,
+         "top_logprobs": [{"token": other, "logprob": value, "bytes": None} for other, value in tops.items()]}
+        for token, tops in zip(taken, places or [], strict=True)
+    ]  # fmt: skip
+    return {
+        "id": "x", "object": "chat.completion", "created": 0, "model": MODEL,
+        "choices": [{
+            "index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text},
+            "logprobs": {"content": content} if places else None,
+        }],
+        "usage": {"prompt_tokens": 100, "completion_tokens": max(len(taken), 3)},
+    }  # fmt: skip

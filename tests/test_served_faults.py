@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import served_server
 import tiny
 from served_server import MODEL, FakeServer
-
 from tiebreak.errors import DataError, ResourceError, UsageError
 from tiebreak.judges.generative.served import client
 from tiebreak.judges.generative.served.backend import ServedBackend

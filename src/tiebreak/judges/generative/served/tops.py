@@ -22,6 +22,7 @@ IMPOSSIBLE: Final = -9999.0
 """What stands for minus infinity in JSON, by custom."""
 
 _LEAST: Final = 1e-300
+_NOTHING: Final = 1e-290
 _BY_ID: Final = "token_id:"
 """How vLLM names tokens when it is asked to (`return_tokens_as_token_ids`)."""
 
@@ -161,9 +162,7 @@ def masses(seen: np.ndarray, unseen: np.ndarray) -> Masses:
 
 def blank(found: Masses) -> np.ndarray:
     """Rows, as bool (n,), in which no verdict was listed at all, so that nothing is known of them."""
-    return np.asarray(
-        (np.exp(found.log_mass) <= found.unseen / 2 + _LEAST).all(axis=1) & (found.unseen > 0).any(axis=1)
-    )
+    return np.asarray((np.exp(found.log_mass) <= found.unseen / 2 + _NOTHING).all(axis=1))
 
 
 def _spellings(verdicts: Verdicts) -> list[tuple[str, ...]]:
