@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -60,7 +60,3 @@ class Settings(classifier.Settings):
     reads: Literal["tokens", "text"] = "tokens"
     reading: Reading | None = None
     shots: Shots | None = None
-
-    def document(self) -> dict[str, Any]:
-        """As `judge.json` holds it."""
-        return {**super().document(), "verdicts": self.verdicts.model_dump(mode="json")}
