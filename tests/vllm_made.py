@@ -53,11 +53,14 @@ class LLM:
         return [self.one(prompt["prompt_token_ids"], how) for prompt, how in zip(prompts, params)]
 
     def one(self, ids, how):
-        assert all(0 <= token < 40 for token in ids)
         assert len(ids) + 1 <= self.given["max_model_len"], (len(ids), self.given["max_model_len"])
-        if getattr(how, "seed", None) is not None:
-            text = [(how.seed + place) % 7 + 3 for place in range(how.max_tokens)]
-            return Space(outputs=[Space(token_ids=text, finish_reason="length")], num_cached_tokens=None)
+        if hasattr(how, "seed"):
+            assert how.stop_token_ids == [2], how.stop_token_ids
+            text = [(how.seed * 31 + place * place + sum(ids)) % 50 + 40 for place in range(how.max_tokens)]
+            if how.max_tokens > 8:
+                text[8:] = [2]
+            told = [Space(token_ids=text, finish_reason="stop" if len(text) == 9 else "length")]
+            return Space(outputs=told, num_cached_tokens=None)
         found = logits(ids)
         allowed = getattr(how, "allowed_token_ids", None) or range(40)
         total = math.log(sum(math.exp(found[token]) for token in allowed))
