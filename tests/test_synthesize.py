@@ -20,7 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+import served_server
 import tiny
+from served_server import chat_answer
 from tiebreak import comparisons, samples, soft_labels
 from tiebreak.errors import DataError, ResourceError, UsageError
 from tiebreak.judges.generative.writers import Spec
@@ -302,3 +304,23 @@ def test_killed_and_run_again_it_writes_the_same_bytes(tmp_path: Path, checkpoin
     for name in ("pairs.parquet", "pairs.answers.parquet", "pairs.json"):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (killed / "pairs.parquet.run").exists()
+
+
+def test_served_models_through_faults_and_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that slows down, fails and hangs up: nothing is lost, asked twice or paid twice."""
+    monkeypatch.setenv("TIEBREAK_CACHE", str(tmp_path / "cache"))
+    words = [f"question {i}" for i in range(12)]
+    with served_server.running() as server:
+        server.chat = lambda body: chat_answer(f"{body['seed']} says {body['messages'][-1]['content']}")
+        faults = {0: "429 after 0", 3: "500", 5: "drop", 8: "cut", 11: "malformed"}
+        server.plan = lambda number, body: faults.get(number)
+        model = Model("big", Spec(server.url, served_server.MODEL))
+        outcome = synthesizing.synthesize(planned(tmp_path, words, [model]))
+        assert outcome.paired.table.height == 12
+        asked = len(server.seen)
+        assert asked == 24 + len(faults)
+        assert outcome.reports["big"]["answers"] == 24
+        whole = (tmp_path / "pairs.parquet").read_bytes()
+        synthesizing.synthesize(planned(tmp_path, words, [model]))
+        assert len(server.seen) == asked  # answers that were paid for are kept
+        assert (tmp_path / "pairs.parquet").read_bytes() == whole
