@@ -115,7 +115,6 @@ def answers(draw: st.DrawFn) -> tuple[list[dict[str, float]], dict[str, float]]:
     numbers = st.lists(st.floats(0.01, 1.0), min_size=len(tokens), max_size=len(tokens))
     first = np.array(draw(numbers))
     first /= first.sum()
-    path = tokens[int(first.argmax())]
     second = np.array(draw(numbers))
     second /= second.sum()
     listed = draw(st.integers(1, len(tokens)))
@@ -124,6 +123,7 @@ def answers(draw: st.DrawFn) -> tuple[list[dict[str, float]], dict[str, float]]:
         order = np.argsort(-shares)[:listed]
         places.append({tokens[i]: math.log(shares[i]) for i in order})
     truth = dict(zip(tokens, first, strict=True))
+    path = max(places[0], key=lambda token: places[0][token])
     for token, share in zip(tokens, second, strict=True):
         truth[path + "\0" + token] = truth[path] * share
     return places, truth

@@ -63,8 +63,8 @@ def serving_vllm(model: Path, dtype: str, log: Path) -> Iterator[str]:
         "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }  # fmt: skip
     command = [
-        str(PYTHON), "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--served-model-name", MODEL, "--dtype",
-        dtype, "--max-model-len", "1024", "--enforce-eager", "--host", "127.0.0.1", "--port", str(port),
+        str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", MODEL,
+        "--dtype", dtype, "--max-model-len", "1024", "--enforce-eager", "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)

@@ -97,11 +97,14 @@ class VerdictTable(BaseModel):
             first, second = verdicts.T
             _count(twice, (first, second), mass)
             _count(twice, (_MIRROR[second], _MIRROR[first]), mass[:, _COLUMNS])
-        # A vote and its mirror image are one vote.
+        # In a cell that is its own mirror image, a vote and its mirror image are one vote.
+        states = np.arange(STATES)
+        once[_MIRROR == states] /= 2
+        twice[states, _MIRROR] /= 2
         start = _towards(cls.default(), prior)
         return cls(
-            twice=_cells(twice / 2 + strength * start[0]),
-            once=_cells(once / (2 * verdicts.shape[1]) + strength * start[1]),
+            twice=_cells(twice + strength * start[0]),
+            once=_cells(once / verdicts.shape[1] + strength * start[1]),
             votes=float(weights.sum()),
         )
 
