@@ -12,18 +12,22 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import finetune_rows
+import generative_made
 import vllm_made
-from tiebreak import environments
+from tiebreak import comparisons, environments, judges, predictions
+from tiebreak.cli import run
 from tiebreak.errors import DataError, ResourceError, UsageError
 from tiebreak.judges.generative.verdicts import Tree
-from tiebreak.judges.generative.vllm import choices, place, process, worker
+from tiebreak.judges.generative.vllm import choices, place, worker
 from tiebreak.judges.generative.vllm.backend import VllmBackend, beside
 from tiebreak.judges.runtime import Runtime
-from tiebreak.render.sequences import Sequences
+from tiebreak.render import Sequences
 
 SPELLED = ((((3,), (5, 6, 7)), ((4, 1),), ((9,), (5, 6, 8))), (((3,),), ((4,),), ((9,), (11,))))
 
@@ -147,9 +151,8 @@ def test_the_worker_ends_with_the_one_who_asked(here: Path) -> None:
     code = (
         "import os, subprocess, sys\n"
         "from tiebreak.judges.generative.vllm import process\n"
-        f"process.WORKER = {str(process.WORKER)!r}\n"
         f"arguments = {{'model': {str(folder)!r}, 'dtype': 'float32', 'max_model_len': 9, 'enforce_eager': True}}\n"
-        "made = process.Worker(sys.executable, process.Engine(arguments))\n"
+        "made = process.Worker(os.environ['TIEBREAK_VLLM_PYTHON'], process.Engine(arguments))\n"
         "import threading, numpy as np\n"
         "one = {'ids': np.array([1]), 'offsets': np.array([0, 1])}\n"
         "ask = lambda: made.ask({'request': 'score', 'nodes': [[]], 'children': [[1]]}, one)\n"
@@ -165,6 +168,19 @@ def test_the_worker_ends_with_the_one_who_asked(here: Path) -> None:
             return
         time.sleep(0.05)
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_prediction_goes_on_where_vllm_died(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = finetune_rows.votes(20)
+    rows.write_parquet(here / "votes.parquet")
+    for name in ("model", "killed"):
+        generative_made.judge(here / name, backend="vllm").save(here / f"{name}-judge")
+    wanted = judges.load(here / "model-judge").predict(comparisons.validate(rows))
+    command = ["predict", str(here / "votes.parquet"), "--judge", str(here / "killed-judge"), "-o",
+               str(here / "p.parquet"), "--chunk-rows", "8"]  # fmt: skip
+    assert [run([*command, *more]) for more in ([], ["--resume"], ["--resume"])] == [5, 5, 0]
+    found = pl.read_parquet(here / "p.parquet")
+    np.testing.assert_allclose(predictions.probabilities(found), predictions.probabilities(wanted), atol=1e-6)
 
 
 @given(

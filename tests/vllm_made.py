@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tiebreak.environments import Environment
-from tiebreak.judges.generative.vllm import place, process
+from tiebreak.judges.generative.vllm import place
 
-VOCABULARY = 40
+VOCABULARY = 400
 
 PACKAGE = '''
 import math, os, signal, sys, time
@@ -19,7 +19,7 @@ from types import SimpleNamespace as Space
 def logits(ids):
     """Of the next token: depends on all tokens before it and their places."""
     state = sum((place + 1) * token for place, token in enumerate(ids)) % 97
-    return [2.5 * math.sin(0.37 * state + 1.3 * token) for token in range(40)]
+    return [2.5 * math.sin(0.37 * state + 1.3 * token) for token in range(400)]
 
 class SamplingParams:
     LISTS
@@ -62,7 +62,7 @@ class LLM:
             told = [Space(token_ids=text, finish_reason="stop" if len(text) == 9 else "length")]
             return Space(outputs=told, num_cached_tokens=None)
         found = logits(ids)
-        allowed = getattr(how, "allowed_token_ids", None) or range(40)
+        allowed = getattr(how, "allowed_token_ids", None) or range(400)
         total = math.log(sum(math.exp(found[token]) for token in allowed))
         wanted = getattr(how, "logprob_token_ids", None) or allowed
         told = {token: Space(logprob=found[token] - total) for token in wanted}
@@ -78,8 +78,6 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, lists: bool = True
         monkeypatch: Of the test.
         lists: Whether this version tells log-probabilities by token id.
     """
-    import sys
-
     package = folder / "packages" / "vllm"
     for inner in ("lora", "platforms"):
         (package / inner).mkdir(parents=True, exist_ok=True)
@@ -90,13 +88,13 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, lists: bool = True
     (package / "platforms" / "__init__.py").write_text(
         "from types import SimpleNamespace\ncurrent_platform = SimpleNamespace(device_type='cpu')\n"
     )
-    script = folder / "start.py"
-    script.write_text(
-        f"import runpy, sys\nsys.path.insert(0, {str(package.parent)!r})\n"
-        f"runpy.run_path({str(process.WORKER)!r}, run_name='__main__')\n"
-    )
-    monkeypatch.setattr(process, "WORKER", script)
-    monkeypatch.setattr(place, "find", lambda listener=None: Environment(Path(sys.executable), {}))
+    about = package.with_name("vllm-9.9.dist-info")
+    about.mkdir(exist_ok=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 9.9\n")
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nshift\nPYTHONPATH={package.parent} exec {sys.executable} "$@"\n')  # without its -I
+    python.chmod(0o755)
+    monkeypatch.setenv(place.PYTHON, str(python))
 
 
 def checkpoint(folder: Path, name: str = "model") -> Path:
@@ -110,7 +108,7 @@ def checkpoint(folder: Path, name: str = "model") -> Path:
 
 
 def probabilities(ids: np.ndarray) -> np.ndarray:
-    """Of the next token, float64 (40,): the formula once more."""
+    """Of the next token, float64 (400,): the formula once more."""
     state = int(((np.arange(len(ids)) + 1) * ids).sum()) % 97
     weights = np.exp(2.5 * np.sin(0.37 * state + 1.3 * np.arange(VOCABULARY)))
     return weights / weights.sum()
