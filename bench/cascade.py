@@ -103,10 +103,11 @@ def _behind(tables: dict[str, pl.DataFrame], votes: pl.DataFrame, data: Path) ->
         )
         for word, share in (("budget", 0.6), ("keep", 0.99))
     }
-    last = {name: said[name] for name in ("embedded recipe", "m1")}
-    figures["embedded, m1: budget 0.6"] = _cascade(
-        "embedded, m1: budget 0.6", last, both, {name: costs[name] for name in last}, Goal(budget=0.6)
-    )
+    for names in (("embedded recipe", "m2", "m1"), ("embedded recipe", "m2")):
+        title = f"{', '.join(names)}: budget 0.6"
+        figures[title] = _cascade(
+            title, {name: said[name] for name in names}, both, {name: costs[name] for name in names}, Goal(budget=0.6)
+        )
     return figures
 
 

@@ -19,7 +19,7 @@ from tiebreak.combine import cascade_bundle, cascade_page
 from tiebreak.combine import cascade_study as study
 from tiebreak.combine.cascade_study import Goal
 from tiebreak.combine.evidence import Evidence
-from tiebreak.combine.paying import HIGHEST, PRIOR_ROWS, Fitting, Regression, Terms
+from tiebreak.combine.paying import CORRECTED_ROWS, EXPECTED_ROWS, HIGHEST, Fitting, Regression, Terms
 from tiebreak.comparisons import LABELS
 from tiebreak.errors import DataError, UsageError
 from tiebreak.judges.cascade.judge import Path as Way
@@ -48,27 +48,40 @@ TERMS = Terms((0.1, 0.3, 0.6), "logits", last_alone=False)
 EVIDENCE = Evidence.of(TABLES, VOTES)
 
 
-def test_a_regression_is_ridge_regression() -> None:
+def test_a_regression_is_two_ridge_regressions() -> None:
     rng = np.random.default_rng(0)
     columns, w = [rng.normal(2, 3, size=500) for _ in range(3)], rng.random(500)
-    y = rng.normal(size=500) + columns[0]
-    bias, weights = Regression(columns, w).fit(y)
+    expected, rest = rng.normal(size=500) + columns[0], 3 * rng.normal(size=500) - columns[1]
+    bias, weights = Regression(columns, w).fit(expected, rest)
     # The same by least squares with rows added that pull each standardised slope to 0.
     x, shares = np.stack(columns, axis=1), w / w.sum()
     centre = shares @ x
     scale = np.sqrt(shares @ (x - centre) ** 2)
-    z = (x - centre) / scale
-    left = np.vstack([z * np.sqrt(shares)[:, None], np.sqrt(PRIOR_ROWS / 500) * np.eye(3)])
-    right = np.concatenate([(y - shares @ y) * np.sqrt(shares), np.zeros(3)])
-    slopes = np.linalg.lstsq(left, right, rcond=None)[0] / scale
+
+    def ridge(y: np.ndarray, rows: int) -> np.ndarray:
+        left = np.vstack([(x - centre) / scale * np.sqrt(shares)[:, None], np.sqrt(rows / 500) * np.eye(3)])
+        right = np.concatenate([(y - shares @ y) * np.sqrt(shares), np.zeros(3)])
+        found: np.ndarray = np.linalg.lstsq(left, right, rcond=None)[0] / scale
+        return found
+
+    slopes = ridge(expected, EXPECTED_ROWS) + ridge(rest, CORRECTED_ROWS)
     np.testing.assert_allclose(weights, slopes, rtol=1e-9)
-    assert bias == pytest.approx(float(shares @ y - slopes @ centre))
+    assert bias == pytest.approx(float(shares @ (expected + rest) - slopes @ centre))
+
+
+def test_what_is_expected_of_a_calibrated_judge_is_a_divergence() -> None:
+    own = Fitting(EVIDENCE, TERMS).own
+    first, last = own.said[0], own.said[-1]
+    np.testing.assert_allclose(own.expected[0] + own.expected[1], (last * np.log(last / first)).sum(axis=1), rtol=1e-9)
+    seen = own.losses[0] - own.losses[2]
+    assert own.expected[0].mean() + own.expected[1].mean() == pytest.approx(seen.mean(), rel=0.1)
+    assert (own.expected[0] + own.expected[1]).std() < 0.7 * seen.std()
 
 
 def test_by_one_number_the_more_undecided_always_go_first() -> None:
     rng = np.random.default_rng(0)
     column = rng.normal(size=300)
-    _, (slope,) = Regression([column], np.ones(300)).fit(-column)
+    _, (slope,) = Regression([column], np.ones(300)).fit(-column, -column)
     assert slope > 0
     fitting = Fitting(EVIDENCE.take(np.arange(3000) < 1500), TERMS)
     for by in ("entropy", "margin"):
@@ -112,12 +125,16 @@ def test_the_last_stage_decides_first() -> None:
     price = 0.2
     first, second = fitting.at_price("gain", price)
     assert (first.price, second.price) == (pytest.approx(price * 0.3), pytest.approx(price * 0.6))
-    losses = fitting.own.losses
+    losses, expected = fitting.own.losses, fitting.own.expected
     value = np.maximum(fitting.own.worth(second, 1) - second.price, 0.0)
-    bias, weights = Regression(fitting.own.features("gain", 0), EVIDENCE.weights).fit(losses[0] - losses[1] + value)
+    bias, weights = Regression(fitting.own.features("gain", 0), EVIDENCE.weights).fit(
+        expected[0] + value, losses[0] - losses[1] - expected[0]
+    )
     assert (first.bias, first.weights) == (bias, weights)
     assert value.mean() > 0, "the option to go further is worth something"
-    alone = Regression(fitting.own.features("gain", 1), EVIDENCE.weights).fit(losses[1] - losses[2])
+    alone = Regression(fitting.own.features("gain", 1), EVIDENCE.weights).fit(
+        expected[1], losses[1] - losses[2] - expected[1]
+    )
     assert (second.bias, second.weights) == alone
 
 
