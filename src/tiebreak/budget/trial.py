@@ -33,7 +33,7 @@ class Trial:
     """A run and its prediction.
 
     Attributes:
-        hardware: This machine, with the rate of matrix products that it reached just before.
+        hardware: This machine, with the rate of matrix products that it reached just before and after.
         precision: fp32 or bf16 (fp16 on a GPU).
         rows: Sequences that were read.
         tokens: In all.
@@ -87,14 +87,19 @@ def trial(run: Run, model: str, *, seconds: float = SECONDS, seed: int = 0) -> T
         )
     precision = "fp32" if run.precision == "fp32" else "bf16"
     engine = _engine(model, precision)
-    where = Hardware.parse("cpu", teraflops=_rate(run.model, precision) / 1e12)
-    here = replace(run, hardware=where, precision=precision, orders=1, verdicts=False, answer_tokens=0)
+    before = _rate(run.model, precision)
+    where = Hardware.parse("cpu", teraflops=before / 1e12)
+    here = replace(
+        run, hardware=where, precision=precision, orders=1, verdicts=False, answer_tokens=0, share=None,
+        max_length=min(run.max_length, run.model.window or run.max_length),
+    )  # fmt: skip
     sequences = _rows(here, seconds, seed)
     engine.logits(sequences.pick(np.arange(min(2, len(sequences)))))  # what is made once is made now
     started = time.perf_counter()
     engine.logits(sequences)
     measured = time.perf_counter() - started
-    return compare(here, sequences, measured)
+    rate = (before + _rate(run.model, precision)) / 2  # others may be at work here, now more, now less
+    return compare(replace(here, hardware=replace(where, teraflops=rate / 1e12)), sequences, measured)
 
 
 def compare(run: Run, sequences: Sequences, measured: float) -> Trial:
