@@ -67,7 +67,7 @@ def test_the_default_table_says_what_the_page_says() -> None:
 def votes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     rows = draw(st.integers(1, 60))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return rng.integers(0, STATES, size=(rows, 2)), np.eye(3)[rng.integers(0, 3, size=rows)]
+    return rng.integers(0, STATES, size=(rows, 2)), rng.dirichlet([1, 1, 1], size=rows)
 
 
 @given(votes())

@@ -96,7 +96,8 @@ def votes() -> pl.DataFrame:
 def test_the_probabilities_are_those_of_transformers(
     dtype: str, base: Path, votes: pl.DataFrame, tmp_path: Path
 ) -> None:
-    made = making.make(Base(name=str(base)), template=template("pab", max_length=256))
+    short = template("pab", max_length=128, instruction="Which answer is better? [[A]], [[B]], or [[C]] for a tie.")
+    made = making.make(Base(name=str(base)), template=short)
     made.save(tmp_path / "judge")
     local = judges.load(tmp_path / "judge", Runtime(precision=PRECISION[dtype]))
     expected = local.score(votes).probabilities

@@ -99,8 +99,11 @@ class VerdictTable(BaseModel):
             _count(twice, (_MIRROR[second], _MIRROR[first]), mass[:, _COLUMNS])
         # In a cell that is its own mirror image, a vote and its mirror image are one vote.
         states = np.arange(STATES)
-        once[_MIRROR == states] /= 2
+        once[states == _MIRROR] /= 2
         twice[states, _MIRROR] /= 2
+        # Sums in another order differ in their last bits; this mean is the same from both sides.
+        once = (once + once[_MIRROR][:, _COLUMNS]) / 2
+        twice = (twice + twice[_MIRROR][:, _MIRROR].transpose(1, 0, 2)[..., _COLUMNS]) / 2
         start = _towards(cls.default(), prior)
         return cls(
             twice=_cells(twice + strength * start[0]),
