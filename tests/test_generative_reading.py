@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiebreak.calibrate import verdicts as worth
+from tiebreak.comparisons import LABELS
 from tiebreak.judges.generative.reading import Reading, verdict
 from tiebreak.judges.generative.verdict_table import INVALID, PRIOR, STATES, VerdictTable
 
@@ -119,3 +122,42 @@ def test_a_table_must_be_whole() -> None:
     for broken in ({**good, "once": good["once"][:3]}, {**good, "twice": [[0.5, 0.5, 0.5]] * 16}):
         with pytest.raises(ValueError, match="each of which sums to 1"):
             VerdictTable.model_validate(broken)
+
+
+def simulated(rows: int, right: float, seed: int = 0) -> tuple[np.ndarray, pl.DataFrame]:
+    """Votes, and verdicts of which a share is the vote and the rest anything."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(3, size=rows, p=[0.4, 0.4, 0.2])
+    said = np.where(rng.random((rows, 2)) < right, labels[:, None], rng.integers(0, STATES, size=(rows, 2)))
+    table = pl.DataFrame({"id": [str(i) for i in range(rows)], "label": np.array(LABELS)[labels]})
+    return said[:, None, :], table
+
+
+def test_a_table_is_judged_out_of_fold_and_beats_the_default() -> None:
+    said, table = simulated(1500, 0.5)
+    rows = worth.verdict_rows(said, table, VerdictTable.default())
+    study = worth.study_verdicts(rows)
+    fitted = study.results[worth.METHOD]
+    assert fitted.change.high < 0
+    assert fitted.against_prior.high < 0
+    assert fitted.faults == ()
+
+
+def test_verdicts_that_say_nothing_are_refused() -> None:
+    said, table = simulated(3000, 0.0)
+    rows = worth.verdict_rows(np.full_like(said, INVALID), table, VerdictTable.default())
+    assert "hardly more than a constant" in worth.study_verdicts(rows).results[worth.METHOD].faults[0]
+
+
+def test_too_few_votes_are_said() -> None:
+    said, table = simulated(40, 0.5)
+    study = worth.study_verdicts(worth.verdict_rows(said, table, VerdictTable.default()))
+    assert worth.METHOD in study.skipped
+
+
+def test_of_several_samples_each_counts_its_share() -> None:
+    said, table = simulated(300, 0.5)
+    once = worth.verdict_rows(said, table, VerdictTable.default())
+    twice = worth.verdict_rows(np.repeat(said, 2, axis=1), table, VerdictTable.default())
+    np.testing.assert_allclose(worth.table_of(once).twice, worth.table_of(twice).twice, atol=1e-12)
+    np.testing.assert_allclose(once.probabilities, twice.probabilities)

@@ -104,6 +104,16 @@ def command(
             runtime=Runtime(max_length, max_tokens, precision, devices, base=base),
         )  # fmt: skip
         return
+    if apply is None and labels is None and judge is not None and method is None and _reads_prose(judge):
+        from tiebreak.cli import calibrate_verdicts
+        from tiebreak.judges import Runtime
+
+        calibrate_verdicts.run(
+            table, output, judge, folds=folds, repeats=repeats, seed=seed, force=force, input_format=input_format,
+            mapping=mapping, dry_run=dry_run, as_json=as_json,
+            runtime=Runtime(max_length, max_tokens, precision, devices, base=base),
+        )  # fmt: skip
+        return
     method = method or "symmetric"
     _check_options(labels, output, judge, apply, method)
     if apply is not None or labels is None:
@@ -145,6 +155,14 @@ def _fits_layer(judge: Path, method: str | None) -> bool:
     from tiebreak.calibrate import METHODS
 
     return bundle.read(judge).kind == "reward" and method not in METHODS
+
+
+def _reads_prose(judge: Path) -> bool:
+    """Whether a judge reads verdicts out of what a model writes, which have to be worth something first."""
+    from tiebreak import bundle
+
+    manifest = bundle.read(judge)
+    return manifest.kind == "generative" and manifest.settings.get("reads") == "text"
 
 
 def _keep(study: Study, method: str, output: Path | None, judge: Path | None, *, force: bool) -> TiebreakError | None:

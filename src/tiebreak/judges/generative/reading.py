@@ -8,6 +8,7 @@ text that was cut off.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tiebreak.comparisons import LABELS
 from tiebreak.errors import UsageError
 from tiebreak.judges.classifier.orders import least_kept
+from tiebreak.judges.generative.backend import silent
 from tiebreak.judges.generative.verdict_table import INVALID, VerdictTable
 from tiebreak.judges.generative.verdicts import Verdicts
 from tiebreak.judges.generative.writing import Conversation, Sampling, Writer, Written
@@ -135,7 +137,7 @@ def score(judge: GenerativeJudge, table: pl.DataFrame) -> Scores:
     return Scores(probabilities, gap, truncated, ledger)
 
 
-def read(judge: GenerativeJudge, table: pl.DataFrame) -> Readings:
+def read(judge: GenerativeJudge, table: pl.DataFrame, advance: Callable[[int], None] = silent) -> Readings:
     """Ask a judge about every row, in the orders of its swap policy, and read what it writes.
 
     Raises:
@@ -151,7 +153,7 @@ def read(judge: GenerativeJudge, table: pl.DataFrame) -> Readings:
     chats = conversations(given, renderer, reading)
     if swap.policy == "both":
         chats += conversations(swapped, renderer, reading)
-    texts = writer_of(judge).write(chats, reading.sampling) if chats else []
+    texts = writer_of(judge).write(chats, reading.sampling, advance=advance) if chats else []
     found = np.array([[_read(text, reading.marks) for text in row] for row in texts], dtype=np.int64)
     found = found.reshape(len(chats), reading.samples).T
     first, second = found[:, : table.height], found[:, table.height :]
