@@ -60,6 +60,7 @@ class Run:
         answer_tokens: Written a row and order, such as thoughts before a verdict; 0 reads the verdict at once.
         share: Of the rate that reading reaches; None: that of the engine.
         verdicts: Whether each sequence ends in logits of the vocabulary.
+        texts: Written side by side at most.
     """
 
     model: Model
@@ -72,6 +73,7 @@ class Run:
     answer_tokens: int = 0
     share: float | None = None
     verdicts: bool = True
+    texts: int = TEXTS
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -171,6 +173,6 @@ def _side_by_side(run: Run, batch: int, mean: float, free: float) -> tuple[float
     each = run.model.cache_bytes * (mean + run.answer_tokens)
     if not run.answer_tokens:
         return 1.0, float(run.model.cache_bytes * batch if run.engine == "vllm" else 0)
-    most = max(1.0, min(TEXTS, run.lengths.rows * run.orders))
+    most = max(1.0, min(run.texts, run.lengths.rows * run.orders))
     side = max(1.0, min(most, free // each if each else most))
     return side, side * each

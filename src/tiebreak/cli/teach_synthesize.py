@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from tiebreak.judges import Runtime
-    from tiebreak.teach.synthesizing import Outcome, Plan
+    from tiebreak.teach.synthesizing import Model, Outcome, Plan
+    from tiebreak.teach.synthesizing.estimating import Estimate
     from tiebreak.teach.synthesizing.judging import Labelled
 
 EPILOG = """
@@ -189,10 +190,12 @@ def _dry_run(plan: Plan, teachers: list[str], *, as_json: bool) -> None:
     from tiebreak.teach.synthesizing import estimating
 
     found = [estimating.estimate(plan, model) for model in plan.models]
+    times = [_hours(plan, model, one) for model, one in zip(plan.models, found, strict=True)]
     done = sum(chunk.answers for chunk in plan.chunks if chunk.finished() is not None)
     if as_json:
         figures = {one.model: {"answers": one.answers, "prompt_tokens": one.prompt_tokens,
-                               "answer_tokens": one.answer_tokens, "cost": one.cost} for one in found}  # fmt: skip
+                               "answer_tokens": one.answer_tokens, "cost": one.cost, "hours": hours}
+                   for one, hours in zip(found, times, strict=True)}  # fmt: skip
         console.emit_json({
             "dry_run": True, "output": str(plan.output), "prompts": len(plan.prompts.turns),
             "dropped_prompts": plan.prompts.dropped, "answers": plan.answers, "finished": done, "models": figures,
@@ -202,16 +205,46 @@ def _dry_run(plan: Plan, teachers: list[str], *, as_json: bool) -> None:
     _prompts(plan)
     rows = [
         [one.model, f"{one.answers:,}", f"{one.prompt_tokens:,}", f"{one.answer_tokens:,}",
-         "" if one.cost is None else f"{one.cost:,.2f}"]
-        for one in found
+         "" if one.cost is None else f"{one.cost:,.2f}", "" if hours is None else f"{60 * hours:,.1f}"]
+        for one, hours in zip(found, times, strict=True)
     ]  # fmt: skip
     console.table(
-        "at most", ("model", "answers", "tokens of prompts", "tokens of answers", "cost"), rows, to_stdout=True
+        "at most", ("model", "answers", "tokens of prompts", "tokens of answers", "cost", "minutes here"), rows
     )
     if done:
         console.note(f"  {done:,} of these answers are there already")
     by = f", labels of {', '.join(teachers)}" if teachers else ""
     console.note(f"would write pairs to {plan.output}{by}")
+
+
+def _hours(plan: Plan, model: Model, found: Estimate) -> float | None:
+    """Of writing on this machine; None for a served model, and where sizes or device are not known."""
+    from tiebreak import budget
+    from tiebreak.errors import TiebreakError
+    from tiebreak.judges.generative import local_writing
+    from tiebreak.predict import scale
+
+    device = scale.device_kind(plan.runtime.devices)
+    if model.spec.model is not None or not found.answers:
+        return None
+    try:
+        network = budget.Model.of(model.spec.place)
+        where = budget.Hardware.parse("cpu" if device == "cpu" else _gpu())
+    except TiebreakError:
+        return None
+    lengths = budget.Lengths.around(max(1, found.prompt_tokens / found.answers), found.answers)
+    run = budget.Run(
+        network, lengths, where, "fp32" if plan.runtime.precision == "fp32" else "bf16", orders=1,
+        max_length=budget.LONGEST, answer_tokens=max(1, found.answer_tokens // found.answers),
+        texts=local_writing.ROWS[device],
+    )  # fmt: skip
+    return budget.estimate(run).hours
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0)
 
 
 def _report(plan: Plan, outcome: Outcome, labelled: Labelled | None, *, as_json: bool) -> None:
