@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification
 
 import tiny
 from judges_made import real_rows, rows
+from render_tokenizers import DOWNLOADED, load
 from tiebreak import bundle, comparisons, judges, predictions
 from tiebreak.cli import run
 from tiebreak.errors import BundleError, DataError, UsageError
@@ -27,6 +28,7 @@ from tiebreak.judges.reward import Layer, RewardJudge, lengths
 from tiebreak.judges.reward.reading import ChatRenderer
 from tiebreak.judges.reward.wrapping import wrap
 from tiebreak.render import template
+from tiebreak.render.frame import DATE
 from tiebreak.render.texts import forbidden_ids
 
 FP32 = Runtime(precision="fp32", devices="cpu")
@@ -157,6 +159,18 @@ def test_chats_are_rendered_as_transformers_does(chat_template: str) -> None:
         whole = tokenizer.apply_chat_template(messages, tokenize=False)
         assert tokenizer.decode(ids) == whole
     assert not rendered.truncated.any()
+
+
+@pytest.mark.parametrize("name", [*DOWNLOADED, "smollm2"])
+def test_chats_of_real_tokenizers_are_those_of_their_templates(name: str) -> None:
+    tokenizer = load(name)
+    if tokenizer is None:
+        pytest.skip(f"the tokenizer of {name} is not here")
+    chat = ["which fox is it? ", "The brown one.", "really?", "Yes, indeed. \n"]
+    ids = ChatRenderer(SINGLE, tokenizer).render_answers([chat[::2]], [chat[1::2]]).sequences[0]
+    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(chat)]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, date_string=DATE)
+    assert ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 @given(st.lists(st.sampled_from(["<|im_end|>", "<|im_start|>user\n", "[SEP]", "{{ x }}", " a ", ""]), max_size=4))
