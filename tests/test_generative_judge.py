@@ -107,6 +107,16 @@ def test_a_head_that_is_no_plain_matrix_is_called() -> None:
     torch.testing.assert_close(three[:, 0], layer(states)[:, [1, 2]].logsumexp(-1))
 
 
+def test_mixed_precision_does_not_reach_the_logits() -> None:
+    layer, states = torch.nn.Linear(64, 90), 20 * torch.randn(4, 64)
+    from tiebreak.judges.generative.head import Shape
+
+    for head in (TokenHead(layer, Shape(), (1, 2)), VerdictHead(layer, Shape(), ((1, 2), (3,), (4,)))):
+        expected = head(states)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(head(states), expected)
+
+
 def test_what_is_trained_is_what_is_asked_up_to_a_constant_of_the_row(base: Path, made: GenerativeJudge) -> None:
     model = AutoModelForCausalLM.from_pretrained(base).eval()
     spellings = [[made.renderer.tokenizer(t, add_special_tokens=False)["input_ids"][0] for t in own]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -63,7 +64,8 @@ class TokenHead(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Float32 (n, tokens) from last states (n, hidden)."""
         plain = _matrix(self.layer)
-        total, asked = self._whole(states) if plain is None else self._in_blocks(states, *plain)
+        with _as_written(states):
+            total, asked = self._whole(states) if plain is None else self._in_blocks(states, *plain)
         return asked - total[:, None]
 
     def _in_blocks(self, states: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -112,9 +114,16 @@ class VerdictHead(nn.Module):
             weight, bias = plain
             tokens = self.tokens.to(weight.device)  # training moves the model, and this head is no child of it
             own = None if bias is None else bias[tokens].float()
-            logits = functional.linear(states.float(), weight[tokens].float(), own)
+            with _as_written(states):
+                logits = functional.linear(states.float(), weight[tokens].float(), own)
         parts = torch.split(self.shape(logits), self.sizes, dim=1)
         return torch.stack([torch.logsumexp(part, dim=1) for part in parts], dim=1)
+
+
+def _as_written(states: Tensor) -> AbstractContextManager[Any]:
+    """Mixed precision left aside: these logits are large, and in 16 bits they would be off by a tenth."""
+    kind = states.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def _matrix(layer: nn.Module) -> tuple[Tensor, Tensor | None] | None:
