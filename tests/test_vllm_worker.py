@@ -216,7 +216,23 @@ def test_pairs_stand_side_by_side_and_nobody_is_lost(order: list[int], count: in
     assert all(abs(where[one] - where[other]) == 1 for one, other in pairs)
 
 
-def test_choices_become_arguments(tmp_path: Path) -> None:
+def test_a_vllm_for_other_devices_is_refused(here: Path) -> None:
+    with_vllm = VllmBackend(vllm_made.checkpoint(here), Runtime(precision="fp32", devices="cuda:0"), max_length=32)
+    with pytest.raises(UsageError, match=r"--devices cuda:0: the vLLM of .*python runs on cpu"):
+        with_vllm.masses(rows(1), Tree.of_ids(SPELLED[1]))
+
+
+def test_devices_are_counted_among_those_that_may_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = vllm_made.checkpoint(tmp_path)
+    monkeypatch.setenv(choices.VISIBLE, "4,7,GPU-8ab")
+    made = choices.engine(folder, Runtime(devices="cuda:0,cuda:2"), max_length=9)
+    assert made.bound == {choices.VISIBLE: "4,GPU-8ab"}
+    with pytest.raises(UsageError, match=r"cuda:3: CUDA_VISIBLE_DEVICES is 4,7"):
+        choices.engine(folder, Runtime(devices="cuda:3"), max_length=9)
+
+
+def test_choices_become_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(choices.VISIBLE, raising=False)
     folder = vllm_made.checkpoint(tmp_path)
     two = choices.engine(folder, Runtime(devices="cuda:1,cuda:3", max_tokens=100), max_length=300)
     assert two.arguments["tensor_parallel_size"] == 2

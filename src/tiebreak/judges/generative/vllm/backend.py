@@ -13,8 +13,8 @@ from tiebreak.errors import UsageError
 from tiebreak.judges.base import resolve
 from tiebreak.judges.base.loading import checkpoint
 from tiebreak.judges.generative.backend import Masses, silent
-from tiebreak.judges.generative.vllm import choices, place
 from tiebreak.judges.generative.vllm.process import Worker
+from tiebreak.judges.generative.vllm.starting import start
 from tiebreak.judges.runtime import Runtime
 from tiebreak.listening import SILENT, Listener
 from tiebreak.render.sequences import Sequences
@@ -120,10 +120,10 @@ class VllmBackend:
         """The process, with room for an answer of so many tokens."""
         if self._worker is None or answer > self._room or not self.alive:
             self.close()
-            engine = choices.engine(
-                self._folder, self._runtime, max_length=self._max_length + answer, adapter=self._adapter
-            )
-            self._worker = Worker(place.find(self._listener).python, engine)
+            self._worker = start(
+                self._folder, self._runtime, self._listener,
+                max_length=self._max_length + answer, adapter=self._adapter,
+            )  # fmt: skip
             self._room = answer
         return self._worker
 

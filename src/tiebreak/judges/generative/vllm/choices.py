@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from tiebreak.judges.generative.vllm.worker import LONGEST_LIST
 from tiebreak.judges.runtime import AUTO, Runtime
 
 DTYPES: Final = {AUTO: "suitable", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 ADAPTER: Final = "adapter_config.json"
 RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of LoRA that vLLM makes room for."""
@@ -60,7 +62,7 @@ def engine(
     variables = {"VLLM_CPU_KVCACHE_SPACE": str(cache_gib(config, max_length))}
     if not devices:
         variables["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # one process less: starts in a quarter of the time
-    bound = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))} if devices else {}
+    bound = {VISIBLE: ",".join(_visible(devices))} if devices else {}
     return Engine(arguments, adapter, variables, bound)
 
 
@@ -89,6 +91,14 @@ def _devices(choice: str) -> list[int]:
     if choice == "ranks":
         raise UsageError("--devices ranks: vLLM splits layers itself", expected='"cuda:0,cuda:1", or one judge a rank')
     return [int(number) for number in re.findall(r"cuda:(\d+)", choice)]
+
+
+def _visible(devices: list[int]) -> list[str]:
+    """As CUDA names them, where this process itself may see some of them only."""
+    seen = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
+    if seen and max(devices) >= len(seen):
+        raise UsageError(f"--devices cuda:{max(devices)}: {VISIBLE} is {','.join(seen)}", expected="one of these")
+    return [seen[number] if seen else str(number) for number in devices]
 
 
 def _rank(adapter: Path) -> int:

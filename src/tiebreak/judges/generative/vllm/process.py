@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import weakref
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ QUIET: Final = {
 
 _SHOWN: Final = 3
 _PATIENCE: Final = 20
+_FAREWELL: Final = 5
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Worker:
         self._process = subprocess.Popen(
             [str(python), "-I", str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
             env={**QUIET, **engine.variables, **os.environ, **engine.bound},
+            start_new_session=True,  # vLLM has processes of its own, which end with it
         )  # fmt: skip
         self._end = weakref.finalize(self, _end, self._process, self._log)
         adapter = None if engine.adapter is None else str(engine.adapter.resolve())
@@ -132,7 +135,7 @@ class Worker:
         try:
             code = process.wait(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _kill(process)
             code = process.wait()
         words = self._last_words()
         self.close()
@@ -166,14 +169,19 @@ def _refused(words: str) -> TiebreakError:
 
 
 def _end(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
-    """By closing its input, which it reads as the end; by force if it does not listen."""
+    """By closing its input, which it reads as the end; by force if it does not listen, or left processes behind."""
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             with suppress(OSError):  # what was never sent cannot be sent any more
                 stream.close()
-    try:
-        process.wait(timeout=0.5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_FAREWELL)
+    _kill(process)
+    process.wait()
     log.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """The process and those that it started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -16,8 +16,9 @@ from tiebreak.errors import DataError, UsageError
 from tiebreak.judges.base import Base, resolve
 from tiebreak.judges.base.loading import checkpoint, read_tokenizer
 from tiebreak.judges.generative.backend import silent
-from tiebreak.judges.generative.vllm import choices, place
+from tiebreak.judges.generative.vllm import choices
 from tiebreak.judges.generative.vllm.process import Worker
+from tiebreak.judges.generative.vllm.starting import start
 from tiebreak.judges.generative.writing import Conversation, Sampling, Written
 from tiebreak.judges.runtime import Runtime
 from tiebreak.listening import SILENT, Listener
@@ -123,8 +124,7 @@ class VllmWriter:
             self.close()
             room, window = -(-tokens // _STEP) * _STEP, choices.window(self._folder)
             self._room = room if window is None else min(room, window)
-            engine = choices.engine(self._folder, self._runtime, max_length=self._room, writes=True)
-            self._worker = Worker(place.find(self._listener).python, engine)
+            self._worker = start(self._folder, self._runtime, self._listener, max_length=self._room, writes=True)
         return self._worker
 
     def _written(self, tokens: list[int], ended: bool, stops: Sequence[str]) -> Written:
