@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 from tiebreak.errors import ResourceError
@@ -72,13 +73,18 @@ class Asker:
     ) -> None:
         self.served = served
         self.client = Client(served, named=named)
-        self.store = store or Store.of(served)
+        self._store = store
         self.backoff = backoff or Backoff()
         self.tally = Tally()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._limits = Limits(served.requests_per_minute, served.tokens_per_minute, self._stop)
         self._unanswered = 0
+
+    @cached_property
+    def store(self) -> Store:
+        """Where answers are kept; made when the first question is asked."""
+        return self._store or Store.of(self.served)
 
     def ask(
         self, requests: Sequence[Request], read: Callable[[dict[str, Any]], T], *,
