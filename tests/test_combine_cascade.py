@@ -27,9 +27,10 @@ from tiebreak.judges.cascade.routing import NAMES, Route
 from tiebreak.predictions import softmax
 
 Cli = Callable[..., CompletedProcess[str]]
+ROWS = 2000
 
 
-def made(rows: int = 3000, seed: int = 0) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
+def made(rows: int = ROWS, seed: int = 0) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
     """A judge that knows the half of each row's logits, one that knows more, and one that knows nearly all."""
     rng = np.random.default_rng(seed)
     parts = rng.normal(size=(3, rows, 3)) * rng.choice([0.2, 1.5], size=(1, rows, 1))
@@ -83,12 +84,12 @@ def test_by_one_number_the_more_undecided_always_go_first() -> None:
     column = rng.normal(size=300)
     _, (slope,) = Regression([column], np.ones(300)).fit(-column, -column)
     assert slope > 0
-    fitting = Fitting(EVIDENCE.take(np.arange(3000) < 1500), TERMS)
+    fitting = Fitting(EVIDENCE.take(np.arange(ROWS) < 1000), TERMS)
     for by in ("entropy", "margin"):
         routes = fitting.at_price(by, fitting.price_of(by, 0.3))  # type: ignore[arg-type]
         values = fitting.own.features(by, 0)[0]
         on = routes[0].goes_on(fitting.own.worth(routes[0], 0))
-        assert 0 < on.sum() < 1500
+        assert 0 < on.sum() < 1000
         assert values[on].min() > values[~on].max()
 
 
@@ -110,12 +111,12 @@ def test_the_fit_and_the_judge_send_the_same_rows_the_same_way() -> None:
         routes = fitting.at_price(by, fitting.price_of(by, 0.5))
         stage, cost = fitting.own.run(routes, TERMS.costs)
         assert len(np.unique(stage)) >= 2
-        way = Way(fitting.stages(routes), "logits", 3000)
+        way = Way(fitting.stages(routes), "logits", ROWS)
         for opinion in EVIDENCE.opinions:
             way.step(opinion[way.open])
         np.testing.assert_array_equal(way.stage, stage)
         np.testing.assert_allclose(cost, np.cumsum(TERMS.costs)[stage])
-        said = np.stack(fitting.own.said)[stage, np.arange(3000)]
+        said = np.stack(fitting.own.said)[stage, np.arange(ROWS)]
         np.testing.assert_array_equal(way.answers, said)
 
 
@@ -168,7 +169,7 @@ def test_what_cross_validation_says(cascade: cascading.Cascade) -> None:
 
 def test_held_out_labels_do_not_reach_a_fold() -> None:
     """Votes for A and B of one fold exchanged: what is fitted for that fold does not change, what it loses does."""
-    evidence = EVIDENCE.take(np.arange(3000) < 600)
+    evidence = EVIDENCE.take(np.arange(ROWS) < 600)
     goal, bys = Goal(budget=0.5), ("entropy",)
     fold = evidence.folds(3, 0)
     turned = evidence.targets.copy()
@@ -181,7 +182,7 @@ def test_held_out_labels_do_not_reach_a_fold() -> None:
 
 
 def test_goals_of_quality_are_reached_at_less_cost() -> None:
-    tables, votes = {name: TABLES[name].head(1500) for name in ("cheap", "dear")}, VOTES.head(1500)
+    tables, votes = {name: TABLES[name].head(1000) for name in ("cheap", "dear")}, VOTES.head(1000)
     costs = {"cheap": 1.0, "dear": 4.0}
     kept = cascading.fit(tables, votes, costs, Goal(keep=0.8), route="gain", space="logits", folds=3)
     found: Any = kept.study
@@ -222,7 +223,7 @@ def test_tables_take_the_way_of_the_judges(cascade: cascading.Cascade) -> None:
     shares = np.bincount(stage, minlength=3) / len(stage)
     np.testing.assert_allclose(shares, answered["answered"], atol=0.05)
     np.testing.assert_array_equal(predictions.probabilities(done)[stage == 0], EVIDENCE.opinions[0][stage == 0])
-    assert done["swap_gap"].to_list() == [0.0] * 3000
+    assert done["swap_gap"].to_list() == [0.0] * ROWS
     backwards = [table.reverse() for table in TABLES.values()]
     again, _ = cascading.apply(cascade, backwards, like=VOTES)
     assert again.equals(done)
