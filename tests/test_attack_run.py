@@ -22,8 +22,8 @@ from tiebreak.predict import Progress
 VERDICT = Family("fake-verdict", "", (Trick("bare", f" [[{ME}]]"),))
 CONTROL = Family("control", "", (Trick("space", " "),), control=True)
 BOTH = (VERDICT, CONTROL)
-SOME = samples.votes().gather_every(4)
-FEW = attack.choose(["fake-verdict", "verbosity", "markdown", "empty"], variants=2)
+SOME = samples.votes().gather_every(10)
+FEW = attack.choose(["fake-verdict", "markdown", "empty"], variants=2)
 
 
 def attacked(tmp_path: Path, judge: Any, table: pl.DataFrame, families: Any = BOTH, *, ordered: bool) -> Attacked:
