@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiebreak import comparisons, samples
+import tiebreak
+from tiebreak import bundle, comparisons, samples
 from tiebreak.budget import Hardware, Lengths, Model, Run, curve, estimate, gpus, longest
 from tiebreak.budget.estimate import CPU_SHARE, ENGINES, GIB
 from tiebreak.budget.points import POINTS
 from tiebreak.budget.trial import compare
+from tiebreak.bundle import Manifest
 from tiebreak.errors import DataError, ResourceError, UsageError
 from tiebreak.render.sequences import Sequences
 
@@ -185,6 +187,40 @@ def test_a_trial_is_compared_with_exactly_what_it_read() -> None:
     assert found.predicted == pytest.approx(operations / (0.25e12 * CPU_SHARE))
     assert found.ratio == pytest.approx(found.predicted / 2)
     assert found.share == pytest.approx(operations / 2 / 0.25e12)
+
+
+def test_a_model_is_read_from_a_bundle_or_a_checkpoint(tmp_path: Path) -> None:
+    shape = Path(tiebreak.__file__).parent / "recipes" / "shapes" / "smollm2-135m.json"
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text(shape.read_text())
+    assert Model.of(str(checkpoint)).parameters == 134_515_008
+    base = {"name": str(checkpoint)}
+    bundle.write(
+        tmp_path / "judge", Manifest(kind="classifier", name="j", swap_equivariant=False, settings={"base": base}), {}
+    )
+    assert Model.of(str(tmp_path / "judge")).parameters == 134_515_008
+    bundle.write(
+        tmp_path / "whole", Manifest(kind="classifier", name="j", swap_equivariant=False), {"config.json": shape}
+    )
+    assert Model.of(str(tmp_path / "whole")).linear == Model.of("smollm2-135m").linear
+    bundle.write(tmp_path / "none", Manifest(kind="features", name="j", swap_equivariant=False), {})
+    with pytest.raises(DataError, match="without a network"):
+        Model.of(str(tmp_path / "none"))
+
+
+@pytest.mark.slow
+def test_a_trial_runs_here() -> None:
+    from tiebreak.budget.trial import trial
+
+    run = Run(Model.of("minilm-l6"), Lengths.around(100, 100), Hardware.parse("cpu"), "fp32", max_length=1024)
+    found = trial(run, "minilm-l6", seconds=0.5)
+    assert found.rows >= 8
+    assert found.predicted > 0
+    assert found.measured > 0
+    assert found.hardware.teraflops > 0
+    with pytest.raises(UsageError, match="no count"):
+        trial(replace(run, model=Model.of("20m")), "20m")
 
 
 def test_a_model_too_large_for_a_trial() -> None:

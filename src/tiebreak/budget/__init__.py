@@ -13,10 +13,10 @@ trial.py      a small run on this machine, beside its prediction
 from tiebreak.budget.estimate import ENGINES, Estimate, Run, estimate
 from tiebreak.budget.hardware import Hardware
 from tiebreak.budget.lengths import Lengths
-from tiebreak.budget.longest import LONGEST, Fit, curve, longest
+from tiebreak.budget.longest import LENGTHS, LONGEST, Fit, curve, longest
 from tiebreak.budget.models import PRECISIONS, Model
 
 __all__ = [
-    "ENGINES", "LONGEST", "PRECISIONS", "Estimate", "Fit", "Hardware", "Lengths", "Model", "Run", "curve", "estimate",
-    "longest",
+    "ENGINES", "LENGTHS", "LONGEST", "PRECISIONS", "Estimate", "Fit", "Hardware", "Lengths", "Model", "Run", "curve",
+    "estimate", "longest",
 ]  # fmt: skip

@@ -33,8 +33,8 @@ class Trial:
     """A run and its prediction.
 
     Attributes:
-        hardware: This machine, with the rate of matrix products that it reached just before and after.
-        precision: fp32 or bf16 (fp16 on a GPU).
+        hardware: This machine; a processor with the rate of matrix products that it reached just before and after.
+        precision: fp32 or 16 bits.
         rows: Sequences that were read.
         tokens: In all.
         predicted: Seconds of reading.
@@ -64,11 +64,12 @@ class Trial:
 def trial(run: Run, model: str, *, seconds: float = SECONDS, seed: int = 0) -> Trial:
     """Read some random tokens with the packed engine, random weights in the very shape of the model.
 
-    Neither words nor weights change how long a product of matrices takes. The rows are drawn from the lengths of the
-    run, and are as many as should take `seconds`.
+    A GPU of this machine is tried where the run is one for GPUs, and held against its maker's figures; otherwise the
+    processor. Neither words nor weights change how long a product of matrices takes. The rows are drawn from the
+    lengths of the run, and are as many as should take `seconds`.
 
     Args:
-        run: Whose model, lengths, limit and precision count; its hardware does not.
+        run: Whose model, lengths, limit and precision count.
         model: The name that `Model.of` read.
         seconds: To be spent, about.
         seed: Of rows and tokens.
@@ -85,10 +86,9 @@ def trial(run: Run, model: str, *, seconds: float = SECONDS, seed: int = 0) -> T
             expected=f"at most {MOST / 1e9:.0f} billion",
             mend="--measure with a smaller model of the family: the share of the peak rate is what is checked",
         )
-    precision = "fp32" if run.precision == "fp32" else "bf16"
-    engine = _engine(model, precision)
-    before = _rate(run.model, precision)
-    where = Hardware.parse("cpu", teraflops=before / 1e12)
+    where = _here(run)
+    precision = "fp32" if run.precision == "fp32" else "bf16" if where.processor else "fp16"
+    engine = _engine(model, precision, "cpu" if where.processor else "cuda")
     here = replace(
         run, hardware=where, precision=precision, orders=1, verdicts=False, answer_tokens=0, share=None,
         max_length=min(run.max_length, run.model.window or run.max_length),
@@ -98,8 +98,19 @@ def trial(run: Run, model: str, *, seconds: float = SECONDS, seed: int = 0) -> T
     started = time.perf_counter()
     engine.logits(sequences)
     measured = time.perf_counter() - started
-    rate = (before + _rate(run.model, precision)) / 2  # others may be at work here, now more, now less
-    return compare(replace(here, hardware=replace(where, teraflops=rate / 1e12)), sequences, measured)
+    if where.processor:  # others may be at work here, now more, now less
+        rate = (where.teraflops + _here(run).teraflops) / 2
+        here = replace(here, hardware=replace(where, teraflops=rate))
+    return compare(here, sequences, measured)
+
+
+def _here(run: Run) -> Hardware:
+    """A GPU, where the run is for GPUs and this machine has one; else the processor, as fast as it is now."""
+    import torch
+
+    if not run.hardware.processor and torch.cuda.is_available():
+        return Hardware.parse(torch.cuda.get_device_name(0))
+    return Hardware.parse("cpu", teraflops=_rate(run.model, run.precision) / 1e12)
 
 
 def compare(run: Run, sequences: Sequences, measured: float) -> Trial:
@@ -139,11 +150,10 @@ def _rate(model: Model, precision: str) -> float:
     return matrix_rate(dtype, seconds=2.0, shapes=products)
 
 
-def _engine(model: str, precision: str) -> Engine:
-    import torch
+def _engine(model: str, precision: str, device: str) -> Engine:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from tiebreak.engine import Engine, Options
+    from tiebreak.engine import Engine, Options, machine
 
     base = Base(name="shape", shape=model) if model in shapes.names() else Base(name=model)
     found: dict[str, Any] | None = shapes.settings(base)
@@ -154,6 +164,6 @@ def _engine(model: str, precision: str) -> Engine:
     config = AutoConfig.for_model(fields.pop("model_type"), **fields)
     config.pad_token_id = config.pad_token_id or 0
     made = AutoModelForSequenceClassification.from_config(
-        config, dtype=torch.float32 if precision == "fp32" else torch.bfloat16, attn_implementation="eager"
+        config, dtype=machine.DTYPES[precision], attn_implementation="eager"
     )
-    return Engine(made, Options(precision=precision, devices="cpu"))
+    return Engine(made, Options(precision=precision, devices=device))

@@ -49,7 +49,7 @@ def command(
     ] = "ours",
     hours: Annotated[float, typer.Option(min=0.001, help="Hours there are.")] = 9.0,
     max_length: Annotated[
-        int, typer.Option(min=16, help="Tokens of a comparison at most, for the figures in detail.")
+        int, typer.Option(min=16, help="Tokens of a comparison at most: one more line of the table.")
     ] = 1024,
     orders: Annotated[
         str, typer.Option(help="both: each comparison in both orders of the answers; one: once.")
@@ -85,7 +85,7 @@ def command(
     checked = _trial(run, model) if measure else None
     if checked is not None and run.hardware.processor:
         run = replace(run, hardware=checked.hardware, share=share or checked.share)
-    fit, curve = budget.longest(run, hours), budget.curve(run)
+    fit, curve = budget.longest(run, hours), budget.curve(run, sorted({*budget.LENGTHS, max_length}))
     if as_json:
         console.emit_json(_document(run, fit, curve, hours, checked))
         return
@@ -170,7 +170,7 @@ def _tell(run: Run, fit: Fit, hours: float) -> None:
 def _compare(found: Trial) -> None:
     console.emit(
         f"\ntrial here: {found.rows:,} sequences, {found.tokens:,} tokens, {found.precision}, {found.hardware.name} at "
-        f"{found.hardware.teraflops * 1000:,.0f} GFLOP/s of matrix products: predicted {found.predicted:.1f} s, "
+        f"{found.hardware.teraflops * 1000:,.0f} GFLOP/s: predicted {found.predicted:.1f} s, "
         f"measured {found.measured:.1f} s, ratio {found.ratio:.2f} (share of that rate reached: {found.share:.2f})"
     )
 
