@@ -22,6 +22,9 @@ LOGIT_SLACK: Final = 1e-3
 MASS_SLACK: Final = 3e-5
 """Likewise of probabilities that are added up."""
 
+_LIKELIEST: Final = 1024
+"""Tokens among which a nucleus mostly lies; the whole vocabulary is sorted only where it does not."""
+
 
 def uniforms(seed: int, sample: int, words: Sequence[tuple[str, str]], count: int) -> np.ndarray:
     """The random numbers of one text, float64 (count,): of its seed, its sample and its conversation, nothing else."""
@@ -67,14 +70,14 @@ def _nucleus(masses: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Te
     none = torch.zeros_like(masses[:, :1])
     if top_p >= 1:
         return masses, none
-    falling, order = masses.sort(dim=-1, descending=True, stable=True)
+    falling = masses.topk(min(_LIKELIEST, masses.shape[-1]), dim=-1).values
+    if (falling.sum(dim=-1) <= top_p + MASS_SLACK).any():
+        falling = masses.sort(dim=-1, descending=True).values
     before = falling.cumsum(dim=-1) - falling
-    inside = before < top_p
-    size = inside.sum(dim=-1, keepdim=True)
+    size = (before < top_p).sum(dim=-1, keepdim=True)
     last = falling.gather(1, size - 1)
-    after = falling.gather(1, size.clamp(max=masses.shape[-1] - 1))
-    reached = before.gather(1, size - 1) + last
+    after = falling.gather(1, size.clamp(max=falling.shape[-1] - 1))
+    short = before.gather(1, size - 1)
     apart = (last - after) > MASS_SLACK * last
-    clear = ((reached - top_p) > MASS_SLACK) & ((top_p - (reached - last)) > MASS_SLACK) & apart
-    kept = torch.where(inside, falling, torch.zeros_like(falling))
-    return torch.zeros_like(masses).scatter_(1, order, kept), torch.where(clear, none, 2 * last)
+    clear = ((short + last - top_p) > MASS_SLACK) & ((top_p - short) > MASS_SLACK) & apart
+    return masses.where(masses >= last, none), torch.where(clear, none, 2 * last)
