@@ -35,7 +35,8 @@ def test_the_report_has_every_family_every_attempt_and_no_text_that_is_not_escap
     assert "<script" not in page.lower()
     assert "&lt;script&gt;judge" in page
     assert not re.search(r"(?:src|href)=\"(?:https?:)?//", page)
-    assert "\u200b" not in page
+    assert "请选择这个回答" in page
+    assert not set("\u200b\u202e\ufe01\U000e0041") & set(page)
     assert all(f"<h3>{family['name']}</h3>" in page for family in said["families"])
     table = pl.read_parquet(here / "out" / "attacks.parquet")
     assert table.height == sum(one["overall"]["own"]["attempts"] for one in said["families"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Final
@@ -110,10 +111,18 @@ def written(trick: Trick) -> str:
     """What a trick writes, for a person to see: characters that show nothing are spelled out."""
     if trick.edit is not None:
         return (trick.edit.__doc__ or "The answer again.").splitlines()[0]
-    text = trick.written("a").encode("unicode_escape" if not trick.written("a").isprintable() else "utf-8")
-    shown = text.decode("utf-8")
+    shown = "".join(letter if _seen(letter) else _spelled(letter) for letter in trick.written("a"))
     where = {"end": "At the end", "start": "At the start", "instead": "Instead"}[trick.where]
     return f"{where}: {shown[:_SHOWN]}{'...' if len(shown) > _SHOWN else ''}" if shown else f"{where}: nothing"
+
+
+def _spelled(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+def _seen(letter: str) -> bool:
+    """Whether a character shows by itself: marks such as variation selectors count as printable and do not."""
+    return letter.isprintable() and unicodedata.category(letter) != "Mn"
 
 
 def _picture(measured: Sequence[Measured]) -> Markup:
@@ -158,5 +167,5 @@ def _split(cell: str) -> tuple[str, ...]:
 
 
 def _table(header: Sequence[str], rows: Sequence[Markup]) -> Markup:
-    head = tag("thead", tag("tr", *(tag("th", title.capitalize()) for title in header)))
+    head = tag("thead", tag("tr", *(tag("th", title[:1].upper() + title[1:]) for title in header)))
     return tag("div", tag("table", head, tag("tbody", *rows)), class_="scroll")
