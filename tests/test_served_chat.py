@@ -373,15 +373,15 @@ def test_a_wrong_model_is_said_before_anything_is_written(server: FakeServer, tm
 def test_calibrate_fits_what_written_verdicts_are_worth(server: FakeServer, tmp_path: Path, cli: Any) -> None:
     """A model that says A of the longer answer, and people who agree two times out of three."""
     rng = np.random.default_rng(0)
-    longer = rng.random(400) < 0.5
+    longer = rng.random(200) < 0.5
     votes = pl.DataFrame(
         {
-            "id": [str(i) for i in range(400)],
-            "prompt": [[f"question {i}"] for i in range(400)],
+            "id": [str(i) for i in range(200)],
+            "prompt": [[f"question {i}"] for i in range(200)],
             "response_a": [["word " * (9 if one else 2)] for one in longer],
             "response_b": [["word " * (2 if one else 9)] for one in longer],
             "label": ["tie" if p < 0.1 else ("a" if one == (p < 0.7) else "b")
-                      for one, p in zip(longer, rng.random(400), strict=True)],
+                      for one, p in zip(longer, rng.random(200), strict=True)],
         },
         schema_overrides=dict.fromkeys(comparisons.TEXTS, comparisons.TURNS),
     )  # fmt: skip
@@ -395,12 +395,12 @@ def test_calibrate_fits_what_written_verdicts_are_worth(server: FakeServer, tmp_
     making.make(served(server), template=template("pab", max_length=3000), reads="text").save(tmp_path / "judge")
     done = cli("calibrate", tmp_path / "votes.parquet", "-j", tmp_path / "judge", "-o", tmp_path / "fitted")
     assert done.returncode == 0, done.stderr
-    assert "0 of 800 texts end without" in done.stderr
-    assert len(server.seen) == 800
+    assert "0 of 400 texts end without" in done.stderr
+    assert len(server.seen) == 400
     fitted = judges.load(tmp_path / "fitted")
     p = fitted.score(votes.head(20)).probabilities
-    assert len(server.seen) == 800
+    assert len(server.seen) == 400
     shares = votes.select(
         ((pl.col("label") == "a") == pl.Series(longer)).filter(pl.col("label") != "tie").mean()
     ).item() * (1 - (votes["label"] == "tie").mean())  # fmt: skip
-    np.testing.assert_allclose(p.max(axis=1), shares, atol=0.03)
+    np.testing.assert_allclose(p.max(axis=1), shares, atol=0.06)

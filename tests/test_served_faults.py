@@ -319,3 +319,13 @@ def test_two_processes_may_share_a_store(tmp_path: Path) -> None:
     assert json.loads(text) == {"model": "m", "choices": [7]}
     for store in stores:
         store.close()
+
+
+def test_two_tokens_of_one_text_are_counted_once_by_a_server_that_tells_texts(server: FakeServer) -> None:
+    server.names = lambda token: "A" if token in {65, 66} else str(token)
+    asked = backend(server)
+    asked._texts = lambda tree: {token: server.names(token) for token in (65, 66, 98, 67)}  # type: ignore[method-assign]
+    tree = Tree.of_ids([[(65,), (66,)], [(98,)], [(67,)]])
+    found = asked.masses(sequences(3), tree)
+    truth = np.array([served_server.log_probs(ids.tolist())[[66, 98, 67]] for ids in sequences(3)])
+    np.testing.assert_allclose(found.log_mass, truth, atol=1e-12)

@@ -64,7 +64,7 @@ class GenerativeJudge(ClassifierJudge):
 
     def ready(self) -> Self:
         """Load tokenizer and model now and not at the first vote."""
-        _ = self.renderer, self.tree, self.backend
+        _ = self.renderer, self.tree, reading.writer_of(self) if self.settings.reads == "text" else self.backend
         return self
 
     @cached_property

@@ -120,13 +120,20 @@ def of_tokens(listings: Sequence[Sequence[Listing]], tree: Tree, texts: dict[int
     for children, rows in zip(tree.children, listings, strict=True):
         found = np.array([[_of(row, token, texts) for token in children] for row in rows]).reshape(-1, len(children))
         bound = np.log(np.maximum([row.bound() for row in rows], _LEAST))
-        seen.append(found)
-        most.append(np.where(np.isneginf(found), bound[:, None], found))
+        high = np.where(np.isneginf(found), bound[:, None], found)
+        twins = np.array([not row.by_id for row in rows])[:, None] & _twins(children, texts)
+        seen.append(np.where(twins, -np.inf, found))
+        most.append(np.where(twins, -np.inf, high))
     low, high = tree.fold(seen), tree.fold(most)
     unseen = np.where(high > low, np.exp(high) - np.exp(low), 0.0)
     if tree.single:
         unseen = np.minimum(unseen, np.array([row.rest for row in listings[0]])[:, None])
     return masses(low, unseen)
+
+
+def _twins(children: Sequence[int], texts: dict[int, str]) -> np.ndarray:
+    """Which tokens have the text of one before them: a server that tells texts tells both in one."""
+    return np.array([texts[token] in {texts[other] for other in children[:i]} for i, token in enumerate(children)])
 
 
 def _of(row: Listing, token: int, texts: dict[int, str]) -> float:
