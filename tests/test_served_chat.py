@@ -371,7 +371,7 @@ def test_a_wrong_model_is_said_before_anything_is_written(server: FakeServer, tm
 
 @pytest.mark.slow
 def test_calibrate_fits_what_written_verdicts_are_worth(server: FakeServer, tmp_path: Path, cli: Any) -> None:
-    """A model that says A of the longer answer, and people who agree two times out of three."""
+    """A model that says A of the longer answer, and people who agree eight times out of nine."""
     rng = np.random.default_rng(0)
     longer = rng.random(200) < 0.5
     votes = pl.DataFrame(
@@ -380,7 +380,7 @@ def test_calibrate_fits_what_written_verdicts_are_worth(server: FakeServer, tmp_
             "prompt": [[f"question {i}"] for i in range(200)],
             "response_a": [["word " * (9 if one else 2)] for one in longer],
             "response_b": [["word " * (2 if one else 9)] for one in longer],
-            "label": ["tie" if p < 0.1 else ("a" if one == (p < 0.7) else "b")
+            "label": ["tie" if p < 0.1 else ("a" if one == (p < 0.9) else "b")
                       for one, p in zip(longer, rng.random(200), strict=True)],
         },
         schema_overrides=dict.fromkeys(comparisons.TEXTS, comparisons.TURNS),

@@ -70,13 +70,15 @@ def serving_vllm(model: Path, dtype: str, log: Path) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         try:
             url = f"http://127.0.0.1:{port}/v1"
-            for _ in range(600):
+            for _ in range(2400):
                 assert process.poll() is None, log.read_text()[-3000:]
                 try:
                     with urllib.request.urlopen(f"{url}/models", timeout=1):  # noqa: S310 - our own
                         break
                 except OSError:
                     time.sleep(0.5)
+            else:
+                raise AssertionError(f"vLLM is not up after 20 minutes: {log.read_text()[-3000:]}")
             yield url
         finally:
             process.terminate()
