@@ -9,7 +9,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tiebreak import ingest, judges
 from tiebreak.judges.base import Base
 from tiebreak.judges.generative import GenerativeJudge, Verdicts
 from tiebreak.judges.generative.making import make
-from tiebreak.judges.generative.vllm import place
+from tiebreak.judges.generative.vllm import choices, place
 from tiebreak.judges.generative.vllm.backend import VllmBackend
 from tiebreak.judges.runtime import Runtime
 from tiebreak.render import template
@@ -41,6 +41,13 @@ pytestmark = [
     pytest.mark.skipif(not VOTES.is_file(), reason="the shared votes are not here"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _start_quickly() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(choices.EAGER, "1")
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -234,6 +234,7 @@ def test_devices_are_counted_among_those_that_may_be_seen(tmp_path: Path, monkey
 
 def test_choices_become_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(choices.VISIBLE, raising=False)
+    monkeypatch.delenv(choices.EAGER, raising=False)
     folder = vllm_made.checkpoint(tmp_path)
     two = choices.engine(folder, Runtime(devices="cuda:1,cuda:3", max_tokens=100), max_length=300)
     assert two.arguments["tensor_parallel_size"] == 2
@@ -246,6 +247,10 @@ def test_choices_become_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     alone = choices.engine(folder, Runtime(), max_length=300)
     assert (alone.arguments["tensor_parallel_size"], alone.bound) == (1, {})
     assert alone.arguments["dtype"] == "suitable"
+    assert not alone.arguments["enforce_eager"]
+    assert choices.engine(folder, Runtime(precision="fp32"), max_length=9).arguments["enforce_eager"]
+    monkeypatch.setenv(choices.EAGER, "1")
+    assert choices.engine(folder, Runtime(), max_length=9).arguments["enforce_eager"]
     with pytest.raises(UsageError, match=r"int8.*few bits"):
         choices.engine(folder, Runtime(precision="int8"), max_length=300)
     with pytest.raises(UsageError, match="ranks"):

@@ -15,6 +15,9 @@ from tiebreak.judges.generative.vllm.worker import LONGEST_LIST
 from tiebreak.judges.runtime import AUTO, Runtime
 
 DTYPES: Final = {AUTO: "suitable", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+EAGER: Final = "TIEBREAK_VLLM_EAGER"
+"""Environment variable: 1 runs models as they are, so that vLLM starts a minute sooner and is a little slower."""
+
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 ADAPTER: Final = "adapter_config.json"
 RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -46,9 +49,9 @@ def engine(
         "model": str(checkpoint.resolve()), "dtype": _dtype(config, runtime), "max_model_len": max_length,
         "tensor_parallel_size": max(1, len(devices)), "enable_prefix_caching": True,
         "skip_tokenizer_init": not writes, "seed": 0, "trust_remote_code": False,
-        # vLLM compiles the model, which pays after some hundred rows. Who asks for fp32 compares figures: compiled sums
+        # vLLM compiles the model, which pays after some thousand rows. Who asks for fp32 compares figures: compiled sums
         # are added up in another order.
-        "enforce_eager": runtime.precision == "fp32",
+        "enforce_eager": runtime.precision == "fp32" or os.environ.get(EAGER, "0") not in {"", "0"},
     }  # fmt: skip
     if not writes:
         arguments |= {"logprobs_mode": "processed_logprobs", "max_logprobs": LONGEST_LIST}
