@@ -49,8 +49,8 @@ def engine(
         "model": str(checkpoint.resolve()), "dtype": _dtype(config, runtime), "max_model_len": max_length,
         "tensor_parallel_size": max(1, len(devices)), "enable_prefix_caching": True,
         "skip_tokenizer_init": not writes, "seed": 0, "trust_remote_code": False,
-        # vLLM compiles the model, which pays after some thousand rows. Who asks for fp32 compares figures: compiled sums
-        # are added up in another order.
+        # vLLM compiles the model, which pays after some thousand rows. Who asks for fp32 compares figures: compiled
+        # sums are added up in another order.
         "enforce_eager": runtime.precision == "fp32" or os.environ.get(EAGER, "0") not in {"", "0"},
     }  # fmt: skip
     if not writes:
