@@ -21,7 +21,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from tiebreak.engine import machine, memory
 from tiebreak.errors import DataError, ResourceError, UsageError
 from tiebreak.judges.base import locate
-from tiebreak.judges.base.loading import checkpoint, read_tokenizer
+from tiebreak.judges.base.loading import checkpoint, config, language_model, read_tokenizer
 from tiebreak.judges.base.names import Base
 from tiebreak.judges.base.quiet import quiet
 from tiebreak.judges.generative.backend import silent
@@ -272,32 +272,24 @@ def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[in
 
 
 def _load(base: Base, runtime: Runtime) -> PreTrainedModel:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    folder = checkpoint(locate.resolve(base))
     devices = machine.devices(runtime.devices, 0)
     precision = machine.precision(runtime.precision, devices)
     if precision not in machine.DTYPES:
         raise UsageError(f"precision {precision} for writing", expected=f"one of {', '.join(machine.DTYPES)}")
+    if len(devices) > 1:
+        raise UsageError(
+            f"devices {runtime.devices} for writing", expected="one device", mend="--backend vllm, which splits a model"
+        )
+    # Soft caps on attention scores (Gemma 2) are beyond torch's fused attention.
+    capped = getattr(config(base), "attn_logit_softcapping", None) is not None
     try:
-        with quiet():
-            settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            quantised = getattr(settings, "quantization_config", None) is not None
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-                dtype="auto" if quantised else machine.DTYPES[precision],
-                device_map={"": devices[0]} if len(devices) == 1 else "balanced",
-            )  # fmt: skip
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{folder}: no language model that writes can be made of it ({str(error).splitlines()[0]})",
-            expected="a family of AutoModelForCausalLM (Llama, Gemma, Qwen, Mistral, ...)",
-        ) from error
+        return language_model(
+            base, dtype=machine.DTYPES[precision], attention="eager" if capped else "sdpa", device=devices[0]
+        ).eval()
     except RuntimeError as error:
         if not memory.is_out_of_memory(error):
             raise
         raise ResourceError(
-            f"memory of {devices[0]} is not enough for {folder}",
-            mend="--devices with more devices, or --precision bf16",
+            f"memory of {devices[0]} is not enough for {base.name}",
+            mend="--backend vllm on several devices, or --precision bf16",
         ) from error
-    return model.eval()
