@@ -203,7 +203,7 @@ class Asker:
                     raise last from None
                 self._wait(attempt, last)
         if last is not None:
-            self.store.fail(request.key, last.what, last.detail, attempt)
+            self.store.fail(request.key, last.what, last.detail, attempt - 1)
             raise last
         return None
 
