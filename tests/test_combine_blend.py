@@ -6,15 +6,18 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from conftest import SHARED
 from tiebreak import pooling, predictions, scoring
 from tiebreak.combine import blend as blending
 from tiebreak.comparisons import LABELS
 from tiebreak.errors import DataError, UsageError
+from tiebreak.judges import EMBEDDED
 from tiebreak.predictions import softmax
 
 Cli = Callable[..., CompletedProcess[str]]
@@ -160,3 +163,86 @@ def test_the_command_refuses_in_words(files: Path, capsys: pytest.CaptureFixture
     assert "two tables are called 'one'" in capsys.readouterr().err
     assert run(["combine", "blend", *tables, "--labels", "v", "-o", str(files / "x.txt")]) == 2
     assert not (files / "x.csv").exists()
+
+
+def sliced(rows: int = 3000) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
+    """Two judges: one that knows the rows of one turn and one that knows those of two, and neither knows which."""
+    rng = np.random.default_rng(0)
+    logits = 1.5 * rng.normal(size=(rows, 3))
+    turns = rng.integers(1, 3, size=rows)
+    votes = (softmax(logits).cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+    noise = rng.normal(size=(2, rows, 3))
+    ids = pl.Series("id", [str(i) for i in range(rows)])
+    said = {
+        "short": softmax(np.where((turns == 1)[:, None], logits, noise[0])),
+        "long": softmax(np.where((turns == 2)[:, None], logits, noise[1])),
+    }
+    texts = {
+        name: [[f"{name} {row}"] * int(n) for row, n in enumerate(turns)]
+        for name in ("prompt", "response_a", "response_b")
+    }
+    labels = pl.DataFrame({"id": ids, **texts, "label": np.array(LABELS)[votes]})
+    return {name: predictions.build(ids, p, swap_gap=0.0) for name, p in said.items()}, labels
+
+
+def test_slices_are_kept_where_they_surely_help() -> None:
+    tables, votes = sliced()
+    blend = blending.fit(tables, votes, slices="turns")
+    assert blend.rule == "sliced"
+    assert blend.slices is not None
+    (one_short, _), (_, two_long) = blend.slices.weights
+    assert min(one_short, two_long) > 0.8
+    done = predictions.probabilities(blending.apply(blend, list(tables.values()), votes))
+    targets = np.eye(3)[[LABELS.index(label) for label in votes["label"]]]
+    study: Any = blend.study
+    found = study["rules"]["sliced"]["log_loss"][0]
+    assert scoring.log_loss(done, targets) == pytest.approx(found, abs=0.01)
+    assert found < study["rules"]["fitted"]["log_loss"][0] - 0.1
+    with pytest.raises(DataError, match="need the texts"):
+        blending.apply(blend, list(tables.values()))
+    with pytest.raises(UsageError, match="--slices"):
+        blending.fit(tables, votes, slices="colour")
+    with pytest.raises(UsageError, match="--rule 'sliced'"):
+        blending.fit(tables, votes, rule="sliced")
+
+
+def test_slices_that_are_all_alike_are_drawn_to_the_common_weights_and_not_kept() -> None:
+    blend = blending.fit(TABLES, VOTES, slices="agreement", rule="sliced")
+    assert blend.slices is not None
+    for row in blend.slices.weights:
+        np.testing.assert_allclose(row, blend.weights, atol=0.1)
+    assert blending.fit(TABLES, VOTES, slices="agreement").rule != "sliced"
+
+
+def test_weights_are_read_from_a_file_and_from_a_bundle(tmp_path: Path) -> None:
+    from tiebreak.combine import blend_bundle
+    from tiebreak.combine.asking import Opinion
+
+    tables, votes = sliced(600)
+    blend = blending.fit(tables, votes, slices="turns", rule="sliced")
+    blending.save(blend, tmp_path / "w.json")
+    assert blending.load(tmp_path / "w.json") == blend
+    opinions = [Opinion(name, table, None) for name, table in tables.items()]
+    assert blend_bundle.write(blend, opinions, tmp_path / "bundle", name="made") == []
+    assert blending.load(tmp_path / "bundle") == blend
+    with pytest.raises(DataError, match="not a blend"):
+        blending.load(EMBEDDED)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared data are not here")
+def test_two_real_judges_are_better_together_than_the_better_one() -> None:
+    from tiebreak.ingest import judged
+
+    frame = judged.read_file(SHARED / "kaggle_lmsys_llm_predictions.parquet")
+    tables = {
+        model: judged.prediction_table(frame, [f"{model}_{c}" for c in ("a", "b", "tie")], where="")[0]
+        for model in ("m1", "m2")
+    }
+    study: Any = blending.fit(tables, judged.label_table(frame, where=""), space="logits").study
+    alone = {name: one["log_loss"][0] for name, one in study["tables"].items()}
+    assert alone == pytest.approx({"m1": 0.9488, "m2": 0.9389}, abs=1e-4)
+    fitted = study["rules"]["fitted"]
+    assert fitted["log_loss"][0] == pytest.approx(0.9092, abs=2e-4)
+    value, _, high = fitted["against_single"]
+    assert value == pytest.approx(-0.0296, abs=3e-4)
+    assert high < -0.02
