@@ -76,6 +76,14 @@ def test_arithmetic_by_hand() -> None:
     assert thinking.writing == pytest.approx(7 * step)  # all twenty side by side
 
 
+def test_a_cache_that_fills_what_is_left_fits() -> None:
+    thinking = replace(S2, model=Model.of("gemma-2-9b"), precision="int8", answer_tokens=200)
+    for length, found in curve(thinking):
+        assert found.fits, length
+        assert found.cache > estimate(replace(thinking, answer_tokens=0).at(length)).cache
+        assert found.writing > 0
+
+
 def test_a_processor_reaches_a_share_of_its_own_rate() -> None:
     run = Run(Model.of("smollm2-135m"), Lengths.around(600, 100), Hardware.parse("cpu", teraflops=0.25), "bf16")
     found = estimate(run)
