@@ -61,7 +61,7 @@ class Maker:
         values, axes = np.linalg.eigh(np.cov(real.T).astype(np.float64))
         self.root = (axes * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)
         self.rows = rows
-        self.centres = self._unit(self.mean + self._noise(int(CLUSTERS * rows)))
+        self.centres = self._unit(self.mean + self._noise(round(CLUSTERS * rows)))
         share = np.arange(1, len(self.centres) + 1) ** -0.8
         self.share = share / share.sum()
 

@@ -70,7 +70,7 @@ def test_recall_is_measured_and_not_assumed(vectors: np.ndarray) -> None:
     index.lists[:] = 0
     broken = Inverted(index.centroids)
     broken._put(vectors, np.zeros(len(vectors), dtype=np.int32))
-    assert broken.tune(vectors, least=0.999) == 1.0
+    assert broken.tune(vectors, least=0.999) > 0.999  # two votes that are equally far may change places
     assert broken.effort > Inverted.build(vectors).effort, "all votes in one list that is rarely the nearest"
 
 

@@ -23,7 +23,7 @@ HNSW_UP_TO: Final = 200_000
 
 RECALL_AT: Final = 16
 LEAST_RECALL: Final = 0.95
-PROBES: Final = 256
+PROBES: Final = 512
 """Stored votes that are looked for to measure recall."""
 
 _BLOCK: Final = 65_536
@@ -36,7 +36,7 @@ class Shape(BaseModel):
         kind: flat, hnsw or ivf.
         lists: Of an IVF index.
         links: Of a node of an HNSW graph, on every level but the lowest, which has twice as many.
-        effort: Lists searched (nprobe), or candidates held (efSearch): the least that reaches `LEAST_RECALL`.
+        effort: Lists searched (nprobe), or candidates held (efSearch): the least that reaches the goal.
         recall: Share of the 16 nearest votes that it finds, measured on stored votes against flat.
     """
 
@@ -77,6 +77,8 @@ class Index(ABC):
     """The index of faiss inside."""
 
     effort = 0
+    goal: ClassVar[float] = 0.965
+    """Recall to tune for: above `LEAST_RECALL`, for it is measured on a sample of votes that the index knows."""
 
     @classmethod
     @abstractmethod
@@ -129,13 +131,13 @@ class Index(ABC):
         products, numbers = self._search(np.ascontiguousarray(queries, dtype=np.float32), min(k, len(self)))
         return np.where(numbers < 0, np.nan, products.astype(np.float64)), numbers
 
-    def tune(self, vectors: np.ndarray, *, seed: int = 0, least: float = LEAST_RECALL) -> float:
+    def tune(self, vectors: np.ndarray, *, seed: int = 0, least: float | None = None) -> float:
         """Take the least effort that finds enough of the nearest votes of stored votes; give the recall it has."""
         if not self.efforts:
             return 1.0
         picked = np.sort(np.random.default_rng(seed).choice(len(vectors), min(PROBES, len(vectors)), replace=False))
         queries = vectors[picked].astype(np.float32)
-        k = min(RECALL_AT, len(vectors) - 1)
+        k, least = min(RECALL_AT, len(vectors) - 1), self.goal if least is None else least
         truth = without(exact(vectors, queries, k + 1), picked, k)
         recall = 0.0
         for effort in self.efforts:

@@ -21,7 +21,9 @@ from tiebreak.scoring import row_log_loss
 from tiebreak.train.retrieval.candidates import Candidates, candidates
 from tiebreak.train.retrieval.recipe import Recipe
 
-NEIGHBOURS: Final = (8, 32, 128, 512)
+NEIGHBOURS: Final = 512
+"""Where nobody says; or as many as there are votes. How near a neighbour must be is the bandwidth's business: a second
+choice of the same thing cost more in luck than it gained (docs/retrieval.md)."""
 MIXES: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 BANDWIDTHS: Final = (0.05, 0.1, 0.2, 0.4)
 SHARES: Final = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 10_000.0)
@@ -65,10 +67,9 @@ class _Grid:
 
     @classmethod
     def of(cls, recipe: Recipe, votes: int) -> _Grid:
-        counts = tuple(k for k in NEIGHBOURS if k <= votes) or (max(votes, 1),)
         return cls(
             MIXES if recipe.mix is None else (recipe.mix,),
-            counts if recipe.neighbours is None else (recipe.neighbours,),
+            (recipe.neighbours or min(NEIGHBOURS, votes),),
             BANDWIDTHS if recipe.bandwidth is None else (recipe.bandwidth,),
             SHARES if recipe.shrinkage is None else (1.0,),
             recipe.shrinkage,
