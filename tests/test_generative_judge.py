@@ -333,3 +333,12 @@ def test_the_two_orders_share_their_prompt(base: Path) -> None:
     given.run_with(FP32)
     given.predict(rows(("a long question, " * 10, "yes", "no")))
     assert given.report["tokens_shared"] > 50
+
+
+def test_a_base_in_four_bits_stays_near(base: Path) -> None:
+    whole, small = judge(base), judge(base, quantize="nf4")
+    whole.run_with(FP32)
+    small.run_with(FP32)
+    one, other = (predictions.probabilities(each.predict(table())) for each in (whole, small))
+    assert 0 < np.abs(one - other).max() < 0.3
+    assert small.report["precision"] == "as loaded"
