@@ -19,7 +19,7 @@ from tiebreak.combine.evidence import Evidence
 from tiebreak.errors import DataError, UsageError
 from tiebreak.judges.blend import mixing
 from tiebreak.judges.blend.mixing import Mix, Slices
-from tiebreak.judges.members import joint_gap
+from tiebreak.judges.joining import joint_gap
 from tiebreak.scoring import Estimate
 
 BEST: Final = "best"

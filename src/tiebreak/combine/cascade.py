@@ -16,9 +16,9 @@ from tiebreak.combine.cascade_study import Goal, Trial, Worth
 from tiebreak.combine.evidence import Evidence
 from tiebreak.combine.paying import Fitting, Terms
 from tiebreak.errors import DataError, UsageError
-from tiebreak.judges import members
 from tiebreak.judges.cascade.judge import Path, Stage
 from tiebreak.judges.cascade.routing import NAMES, Name
+from tiebreak.judges.joining import joint_gap
 from tiebreak.scoring import Estimate
 
 BEST: Final = "best"
@@ -139,7 +139,7 @@ def apply(
     for place, table in enumerate(aligned):
         rows = path.open
         path.step(predictions.probabilities(table)[rows])
-        gap[rows] = members.joint_gap([one[rows] for one in aligned[: place + 1]])
+        gap[rows] = joint_gap([one[rows] for one in aligned[: place + 1]])
         cut[rows] |= table["truncated"].fill_null(value=False).to_numpy()[rows]
     return predictions.build(like["id"], path.answers, swap_gap=gap, truncated=cut), path.stage
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 from tiebreak import bundle, judges, row_hashes, storage
 from tiebreak.bundle import Manifest, TrainingSource
 from tiebreak.combine.asking import Opinion
-from tiebreak.judges.members import FOLDER, Member, Settings, gaps
+from tiebreak.judges.joining import gaps
+from tiebreak.judges.members import FOLDER, Member, Settings
 
 CARD: Final = "README.md"
 TABLE: Final = "table"

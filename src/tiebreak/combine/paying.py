@@ -24,7 +24,7 @@ from tiebreak import pooling
 from tiebreak.combine.evidence import Evidence
 from tiebreak.judges.cascade.judge import Stage
 from tiebreak.judges.cascade.routing import Name, Route, features
-from tiebreak.judges.members import pooled
+from tiebreak.judges.joining import pooled
 from tiebreak.pooling.pools import logs, over_classes
 from tiebreak.scoring import row_log_loss
 

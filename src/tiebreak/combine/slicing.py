@@ -10,7 +10,7 @@ import numpy as np
 
 from tiebreak import pooling
 from tiebreak.combine.evidence import Evidence
-from tiebreak.judges.members import pooled
+from tiebreak.judges.joining import pooled
 from tiebreak.scoring import Bootstrap, Estimate, row_log_loss
 
 STRENGTHS: Final = (10_000, 3_000, 1_000, 300, 100)

@@ -11,8 +11,9 @@ from pydantic import model_validator
 from tiebreak import predictions
 from tiebreak.judges import members
 from tiebreak.judges.blend.mixing import Mix
+from tiebreak.judges.joining import joint_gap, least_kept
 from tiebreak.judges.judge import Scores
-from tiebreak.judges.members import CompositeJudge, joint_gap, least_kept
+from tiebreak.judges.members import CompositeJudge
 
 
 class Settings(members.Settings):

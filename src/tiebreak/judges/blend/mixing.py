@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from tiebreak import comparisons, pooling, predictions
 from tiebreak.errors import DataError
-from tiebreak.judges.members import pooled
+from tiebreak.judges.joining import pooled
 
 Kind = Literal["agreement", "turns", "length"]
 KINDS: Final[dict[str, tuple[str, ...]]] = {

@@ -13,8 +13,9 @@ from tiebreak import pooling, predictions
 from tiebreak.errors import UsageError
 from tiebreak.judges import members
 from tiebreak.judges.cascade.routing import NEAR, Route
+from tiebreak.judges.joining import gaps, pooled
 from tiebreak.judges.judge import Scores
-from tiebreak.judges.members import CompositeJudge, pooled
+from tiebreak.judges.members import CompositeJudge
 from tiebreak.judges.runtime import Runtime, Swap
 
 
@@ -135,7 +136,7 @@ class CascadeJudge(CompositeJudge):
                 break
             said = self._ask(place, table if len(rows) == table.height else table[rows])
             path.step(predictions.probabilities(said))
-            own = members.gaps(said)
+            own = gaps(said)
             same[rows] &= own == 0
             unknown[rows] |= np.isnan(own)
             alone = self.settings.stages[place].weights[-1] == 1.0
