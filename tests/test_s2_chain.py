@@ -76,9 +76,9 @@ def test_the_compressed_bundle_is_a_checkpoint_of_a_language_model(here: Path) -
 
 
 def test_vllm_and_the_packed_engine_read_the_same_verdicts_from_it(here: Path) -> None:
-    """In bf16 both sum in another order; a lost layer, a wrong scale or another prompt is a hundred times that."""
+    """vLLM's kernels of 4 bits compute in bf16; a lost layer, a wrong scale or another prompt is ten times that."""
     p = [predictions.probabilities(pl.read_parquet(here / f"by-{name}.parquet")) for name in ("vllm", "us")]
     assert len(p[0]) == len(p[1]) == JUDGED
-    assert np.abs(p[0] - p[1]).max() < 0.05
-    assert np.abs(p[0] - p[1]).mean() < 0.01
-    assert p[0].std(axis=0).min() > 0.01, "judges that say the same of all agree too"
+    assert np.abs(p[0] - p[1]).max() < 0.03
+    for ours, theirs in zip(p[0].T, p[1].T, strict=True):
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.9, "judges that say the same of all would be near each other too"
