@@ -103,7 +103,7 @@ def test_probabilities_are_the_layer_of_the_difference(made: RewardJudge, checkp
     assert made.predict(TABLE).row(2, named=True)["label"] == "tie"
 
 
-@pytest.mark.parametrize("family", ["gemma2", "qwen3"])
+@pytest.mark.parametrize("family", [pytest.param("gemma2", marks=pytest.mark.slow), "qwen3"])
 def test_real_rows_and_their_twins_mirror_bit_by_bit(tmp_path: Path, family: str) -> None:
     folder = tiny.save(tmp_path / "base", family, num_labels=1)
     layer = Layer(family="rao-kupper", scale=0.7, tie=1.9, length=0.3)

@@ -132,6 +132,7 @@ def test_a_compressed_judge_is_a_language_model_too(
     assert not any("lm_head" in key and "packed" in key for key in load_file(tmp_path / "small" / "model.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_merged_judge_goes_on_to_four_bits(here: Path, tmp_path: Path) -> None:
     merge.merge(here / "in four bits", ROWS, runtime=FP32, limit=1.0).judge.save(tmp_path / "merged")
     outcome = compress(Task(tmp_path / "merged", "nf4", ROWS, ROWS, tmp_path / "small", force=True))
