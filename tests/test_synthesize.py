@@ -27,6 +27,7 @@ from tiebreak import comparisons, samples, soft_labels
 from tiebreak.errors import DataError, ResourceError, UsageError
 from tiebreak.judges.generative.writers import Spec
 from tiebreak.judges.generative.writing import Conversation, Sampling, Written
+from tiebreak.judges.runtime import Runtime
 from tiebreak.teach import mixing, synthesizing
 from tiebreak.teach.synthesizing import authors, estimating, judging, pairing, prompts
 from tiebreak.teach.synthesizing.authors import Author, Model
@@ -160,6 +161,23 @@ def test_a_stop_loses_nothing_and_the_bytes_are_the_same(tmp_path: Path, monkeyp
         (elsewhere / name).read_bytes() for name in ("pairs.parquet", "pairs.answers.parquet", "pairs.json")
     ] == expected
     assert not plan.work.exists()
+
+
+def test_done_it_writes_nothing_anew_and_pairs_may_be_drawn_again(tmp_path: Path) -> None:
+    words = [f"question {i}" for i in range(6)]
+    first = made(planned(tmp_path, words, answers=4))
+    whole = (tmp_path / "pairs.parquet").read_bytes()
+
+    def nobody(spec: Spec, runtime: Runtime) -> Echo:
+        raise AssertionError("nothing is to be written")
+
+    again = synthesizing.synthesize(planned(tmp_path, words, answers=4), writers=nobody)
+    assert (again.written, again.reused) == (0, first.written)
+    assert (tmp_path / "pairs.parquet").read_bytes() == whole
+    fewer = planned(tmp_path, words, answers=4, pairing=pairing.Pairing(2))
+    assert synthesizing.synthesize(fewer, writers=nobody).paired.table.height == 12
+    with pytest.raises(AssertionError):
+        synthesizing.synthesize(planned(tmp_path, words, answers=3), writers=nobody)
 
 
 @given(

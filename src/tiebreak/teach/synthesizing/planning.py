@@ -73,7 +73,7 @@ class Plan:
         system: A system text before each conversation; "" for none.
         chunks: All work, one model after another.
         output: The table of pairs.
-        identity: Fingerprint of all that decides the answers and the pairs.
+        identity: Fingerprint of all that decides the answers.
     """
 
     prompts: Prompts
@@ -151,7 +151,7 @@ def plan(
         for part in _cut(dealt[author, count], ROWS[scale.device_kind(runtime.devices)])
         for turns in [[prompts.turns[place] for place in part]]
     ]
-    identity = _digest([[chunk.path.stem for chunk in chunks], names, vars(pairing)])
+    identity = _digest([[chunk.path.stem for chunk in chunks], names])
     return Plan(prompts, tuple(models), sampling, pairing, runtime, system, tuple(chunks), output, identity)
 
 

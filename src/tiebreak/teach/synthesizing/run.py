@@ -29,7 +29,7 @@ from tiebreak.teach.synthesizing.writing import write
 from tiebreak.train.finetune.stopping import Stopper
 
 IDENTITY: Final = "tiebreak.synthesis"
-"""Key in the metadata of the output under which the fingerprint of its run stands."""
+"""Key in the metadata of the answers and the pairs under which the fingerprint of their run stands."""
 
 Writers = Callable[[Spec, Runtime], Writer]
 
@@ -64,7 +64,8 @@ def synthesize(
     """Do what a plan says.
 
     Every finished chunk is kept in `OUTPUT.run`. Called again after a stop at any moment, it goes on from there and
-    writes the same pairs; the folder goes when the table is whole.
+    writes the same pairs; the folder goes when the table is whole. Called again after that, or with another pairing or
+    other tables to exclude, it makes pairs of the answers that are there.
 
     Args:
         plan: From `planning.plan`.
@@ -87,7 +88,13 @@ def synthesize(
             mend="wait for the other run to end, or write to another file",
         )
     with held, Stopper() as stopper:
-        answers, fresh, reports = _answers(plan, stopper, advance, reuse, writers)
+        fresh = 0
+        reports: dict[str, dict[str, Any]] = {}
+        answers = _written(plan)
+        if answers is None:
+            answers, fresh, reports = _answers(plan, stopper, advance, reuse, writers)
+        else:
+            reuse(answers.height)
         paired = pairing.pair(plan.prompts.turns, plan.prompts.names, answers, plan.pairing, exclude)
         _keep(plan, answers, paired)
     shutil.rmtree(plan.work, ignore_errors=True)
@@ -97,6 +104,21 @@ def synthesize(
 def beside(output: Path, what: str) -> Path:
     """A file that belongs to an output: `STEM.what`."""
     return output.with_name(f"{output.stem}.{what}")
+
+
+def _written(plan: Plan) -> pl.DataFrame | None:
+    """The answers of an earlier call, if they are there and are those of this plan."""
+    path = beside(plan.output, "answers.parquet")
+    places = {name: place for place, name in enumerate(plan.prompts.names)}
+    try:
+        if pl.read_parquet_metadata(path).get(IDENTITY) != plan.identity:
+            return None
+        table = pl.read_parquet(path)
+        return table.with_columns(pl.col("prompt").replace_strict(places, return_dtype=pl.Int64)).cast(
+            pl.Schema(ANSWERS)
+        )
+    except (OSError, pl.exceptions.PolarsError):
+        return None
 
 
 def _answers(
@@ -152,7 +174,7 @@ def _keep(plan: Plan, answers: pl.DataFrame, paired: Paired) -> None:
     names = pl.Series("prompt", plan.prompts.names, dtype=pl.String)
     told = answers.with_columns(names.gather(answers["prompt"]).alias("prompt"))
     with storage.replacing(beside(plan.output, "answers.parquet")) as aside:
-        told.write_parquet(aside)
+        told.write_parquet(aside, metadata={IDENTITY: plan.identity})
     card = json.dumps(document(plan, paired), indent=1, ensure_ascii=False)
     storage.write_text(beside(plan.output, "json"), card + "\n")
     with storage.replacing(plan.output) as aside:
