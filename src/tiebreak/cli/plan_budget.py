@@ -59,7 +59,7 @@ def command(
     ] = 0,
     share: Annotated[
         float | None,
-        typer.Option(min=0.001, max=1.0, show_default=False, help="Share of the peak rate, where you measured it."),
+        typer.Option(min=0.001, show_default=False, help="Share of the rate that is reached, where you measured it."),
     ] = None,
     measure: Annotated[
         bool,
