@@ -64,6 +64,9 @@ def test_choices_reach_the_network_and_spare_the_others(place: Path) -> None:
     embedded, network = judge.members
     assert (network.runtime.max_length, network.runtime.swap, network.runtime.devices) == (64, "none", "cpu")
     assert judge.predict(real_rows(ROWS)).height == ROWS
+    assert not judge.manifest.swap_equivariant, "one order alone is not the same for the twin"
+    judge.run_with(Runtime())
+    assert network.runtime == Runtime()
     with pytest.raises(UsageError, match="depends on the others"):
         judge.run_with(Runtime(swap="uncertain=0.5"))
     with pytest.raises(UsageError, match="no judge among embedded, tiny has such a choice: --backend"):
