@@ -64,8 +64,8 @@ def synthesize(
     """Do what a plan says.
 
     Every finished chunk is kept in `OUTPUT.run`. Called again after a stop at any moment, it goes on from there and
-    writes the same pairs; the folder goes when the table is whole. Called again after that, or with another pairing or
-    other tables to exclude, it makes pairs of the answers that are there.
+    writes the same pairs; the folder goes when the table is whole. Called again after that, or with another pairing, it
+    makes pairs of the answers that are there.
 
     Args:
         plan: From `planning.plan`.
