@@ -74,6 +74,7 @@ def test_a_folder_of_something_else_an_unfinished_run_and_an_unknown_family_are_
     shutil.rmtree(here / "out")
     (here / "out.run").mkdir()
     (here / "out.run" / "run.json").write_text('{"identity": "x"}')
+    (here / "out.run" / "clean.parquet").touch()
     done = cli(*common, cwd=here)
     assert (done.returncode, "--resume" in done.stderr) == (2, True)
     done = cli(*common, "--family", "openers", cwd=here)

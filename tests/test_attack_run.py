@@ -139,7 +139,7 @@ def test_answers_without_text_are_counted_not_attacked(tmp_path: Path) -> None:
 
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     whole = attacked(tmp_path, Toy(), votes(), ordered=True)
-    for stop in (3, 15, 40, 70):
+    for stop in (15, 40, 70):
         output = tmp_path / f"stopped{stop}"
         judge = Toy()
         judge.stop_after = stop
@@ -157,6 +157,15 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(tmp_path: Path) -> Non
         found = attack.attack(Subject.of(second, ordered=True), votes(), BOTH, work, progress)
         assert found.tries.equals(whole.tries)
         assert judge.judged + second.judged == 12 * (2 + 4 + 2) == sum(seen)
+
+
+def test_a_run_that_finished_nothing_is_in_nobodys_way(tmp_path: Path) -> None:
+    judge = Toy()
+    judge.stop_after = 3
+    work = Work.begin(tmp_path / "out", "identity", resume=False, chunk_rows=7)
+    with pytest.raises(KeyboardInterrupt):
+        attack.attack(Subject.of(judge, ordered=True), votes(), BOTH, work)
+    assert Work.begin(tmp_path / "out", "another", resume=False, chunk_rows=7).identity == "another"
 
 
 def test_the_identity_is_that_of_texts_tricks_and_judge() -> None:

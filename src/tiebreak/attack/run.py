@@ -84,7 +84,11 @@ class Work:
             UsageError: An interrupted one lies there and `resume` is false, or it was one of something else.
         """
         directory = output.with_name(f"{output.name}.run")
+        # A run that was stopped before its first chunk left nothing to go on from, and is in nobody's way.
         recorded = _recorded(directory)
+        if recorded is not None and not any(directory.glob("**/*.parquet")):
+            shutil.rmtree(directory, ignore_errors=True)
+            recorded = None
         if recorded is None:
             storage.make_directory(directory)
             storage.write_text(directory / RUN, json.dumps({"identity": identity}) + "\n")

@@ -75,18 +75,21 @@ def warnings(measured: Sequence[Measured]) -> list[str]:
     rows = max((figures.attempts for one in measured for figures in one.tricks.values()), default=0) // 2
     if rows < SMALL:
         found.append(f"Only {rows} votes: the intervals say how little that is.")
-    for one in measured:
-        figures = next(iter(one.overall.values()))
-        if figures.attempts and figures.cut * 2 > figures.attempts:
-            found.append(
-                f"{one.family.name}: in {figures.cut:,} of {figures.attempts:,} attempts the judge did not see the "
-                "whole answer, so what stood at its end may never have reached it."
-            )
+    short = [one.family.name for one in measured if _mostly_cut(next(iter(one.overall.values())))]
+    if short:
+        found.append(
+            "In most attempts of these families the judge did not see the whole attacked answer, so what stood at its "
+            f"end may never have reached it: {', '.join(short)}."
+        )
     return found
 
 
 SMALL: Final = 50
 """Fewer votes than these leave intervals of tens of per cent."""
+
+
+def _mostly_cut(found: Figures) -> bool:
+    return found.cut * 2 > found.attempts
 
 
 def _won(one: Measured, reader: str) -> float:
