@@ -39,7 +39,9 @@ pytestmark = [
     pytest.mark.skipif(not SHARED.exists(), reason="no shared data"),
 ]
 
-TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-3}
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}
+"""In bf16 the engines add up in other orders, and vLLM's last layer rounds a logit near 20 to 0.125 by default."""
+
 PRECISION = {"float32": "fp32", "bfloat16": "bf16"}
 
 
@@ -112,9 +114,11 @@ def test_the_probabilities_are_those_of_transformers(
         assert (again.score(few.reverse()).probabilities[::-1] == found[:3]).all()
         assert again.report["attempts"] == 0
         by_chat(url, few)
-    worst = np.abs(found - expected).max()
-    print(f"{dtype}: {len(votes)} rows, largest difference {worst:.2e}")  # noqa: T201
+    off = np.abs(found - expected)
+    worst = off.max()
+    print(f"{dtype}: {len(votes)} rows, difference: largest {worst:.2e}, mean {off.mean():.2e}")  # noqa: T201
     assert worst <= TOLERANCE[dtype]
+    assert off.mean() <= TOLERANCE[dtype] / 5
 
 
 def by_chat(url: str, votes: pl.DataFrame) -> None:
