@@ -133,16 +133,18 @@ def test_candidates_are_all_others_nearest_first() -> None:
 
 def test_where_there_is_nothing_to_find_the_prior_is_chosen() -> None:
     rng = np.random.default_rng(3)
-    plain = retrieval_made.remembered(400)
-    labels = np.eye(3, dtype=np.float32)[rng.integers(3, size=400)]
-    study, targets = chosen(Votes(plain.prompt, plain.difference, labels, plain.row, plain.group), np.arange(400))
+    plain = retrieval_made.remembered(240)
+    labels = np.eye(3, dtype=np.float32)[rng.integers(3, size=240)]
+    study, targets = chosen(
+        Votes(plain.prompt, plain.difference, labels, plain.row, plain.group), np.arange(240), folds=3
+    )
     change = row_log_loss(study.probabilities, targets) - row_log_loss(study.prior, targets)
     assert abs(change.mean()) < 0.02
 
 
 def test_where_answers_decide_the_mix_says_so() -> None:
-    votes = retrieval_made.remembered(500)
-    study, targets = chosen(votes, np.arange(500))
+    votes = retrieval_made.remembered(240)
+    study, targets = chosen(votes, np.arange(240), folds=3)
     assert study.kernel.mix >= 0.4
     assert row_log_loss(study.probabilities, targets).mean() < row_log_loss(study.prior, targets).mean() - 0.05
 

@@ -29,6 +29,8 @@ BANDWIDTHS: Final = (0.05, 0.1, 0.2, 0.4)
 SHARES: Final = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 10_000.0)
 """What the prior weighs against all neighbours of an average row together; the largest is the prior alone."""
 
+_ERRORS: Final = 2.0
+"""Standard errors between the change of a kernel against the prior and its upper bound."""
 _LEAST: Final = 1e-300
 """Keeps the prior in where every neighbour is so far away that its weight is 0."""
 
@@ -133,16 +135,24 @@ class _Study:
         self.grid = grid
 
     def choose(self, inner: list[int], outer: int | None) -> Kernel:
-        """The kernel of least loss on the inner folds, each judged by all the others without the outer one."""
-        loss, mass, weight = np.zeros(self.grid.shape), np.zeros(self.grid.shape[:3]), 0.0
+        """The kernel that is surest to beat the prior on the inner folds, each judged by all but itself and the outer.
+
+        It has the least upper bound of the change against the prior: a sharp kernel that won by a few lucky rows is
+        none, and where nothing is sure the largest shrinkage is, which is the prior.
+        """
+        change, squares, mass = np.zeros(self.grid.shape), np.zeros(self.grid.shape), np.zeros(self.grid.shape[:3])
+        weight = 0
         for number in inner:
             held = np.flatnonzero(self.fold[self.rows] == number)
             away = (number,) if outer is None else (number, outer)
             for at, masses in self._masses(held, away):
                 mass[at] += masses.sum()
-                loss[at] += [self._loss(masses, held, away, share) for share in self.grid.shares]
+                changes = np.stack([self._changes(masses, held, away, share) for share in self.grid.shares])
+                change[at] += changes.sum(axis=1)
+                squares[at] += (changes**2).sum(axis=1)
             weight += len(held)
-        best: Place = np.unravel_index(int(np.argmin(loss)), self.grid.shape)  # type: ignore[assignment]
+        bound = change / weight + _ERRORS * np.sqrt(squares) / weight
+        best: Place = np.unravel_index(int(np.argmin(bound)), self.grid.shape)  # type: ignore[assignment]
         grid, share = self.grid, self.grid.shares[best[3]] * float(mass[best[:3]]) / weight
         return Kernel(
             mix=grid.mixes[best[0]], neighbours=grid.neighbours[best[1]], bandwidth=grid.bandwidths[best[2]],
@@ -161,10 +171,13 @@ class _Study:
         """Shares of the labels in all folds but some, the same for a and b."""
         return np.array(self.votes.picked(~np.isin(self.fold, away)).prior())
 
-    def _loss(self, masses: np.ndarray, held: np.ndarray, away: tuple[int, ...], share: float) -> float:
-        shrinkage = self.grid.shrinkage or share * float(masses.sum(axis=1).mean())
-        judged = _shrunken(masses, shrinkage, self.prior(away))
-        return float((row_log_loss(judged, self.targets[held]) * self.weights[held]).sum())
+    def _changes(self, masses: np.ndarray, held: np.ndarray, away: tuple[int, ...], share: float) -> np.ndarray:
+        """What each row loses (or gains, below 0) against the prior."""
+        shrinkage, prior = self.grid.shrinkage or share * float(masses.sum(axis=1).mean()), self.prior(away)
+        targets = self.targets[held]
+        judged = row_log_loss(_shrunken(masses, shrinkage, prior), targets)
+        lost: np.ndarray = (judged - row_log_loss(np.broadcast_to(prior, targets.shape), targets)) * self.weights[held]
+        return lost
 
     def _masses(self, held: np.ndarray, away: tuple[int, ...]) -> Iterator[tuple[tuple[int, int, int], np.ndarray]]:
         """For each mix, number and bandwidth the weighted labels of the neighbours, (rows, 3)."""
