@@ -40,7 +40,8 @@ def test_every_shipped_recipe_is_counted() -> None:
     assert set(read.shipped()) == COUNTS.keys()
 
 
-LARGE = {"llama3-70b-qlora-blackpearl", "qwen2-72b-qlora-blackpearl", "yi1.5-34b-verdict-qlora"}  # a quarter of a minute each
+# A quarter of a minute each.
+LARGE = {"llama3-70b-qlora-blackpearl", "qwen2-72b-qlora-blackpearl", "yi1.5-34b-verdict-qlora"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in COUNTS])

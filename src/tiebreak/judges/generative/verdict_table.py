@@ -113,9 +113,10 @@ class VerdictTable(BaseModel):
 
     def probabilities(self, verdicts: np.ndarray) -> np.ndarray:
         """Probabilities of votes, float64 (rows, 3), for verdicts int (rows, 2) or (rows, 1)."""
-        if verdicts.shape[1] == 1:
-            return np.array(self.once)[verdicts[:, 0]]
-        return np.array(self.twice)[verdicts[:, 0] * STATES + verdicts[:, 1]]
+        single = verdicts.shape[1] == 1
+        cells = np.array(self.once if single else self.twice)
+        found: np.ndarray = cells[verdicts[:, 0] if single else verdicts[:, 0] * STATES + verdicts[:, 1]]
+        return found
 
     def document(self) -> dict[str, Any]:
         """As JSON holds it."""
