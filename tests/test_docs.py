@@ -20,7 +20,13 @@ from tiebreak.comparisons import LABELS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Pages whose commands train or load networks: run by `make test-llm`.
+WITH_NETWORKS = {
+    "blend", "cascade", "distil", "engine", "finetune", "finetuned-judges", "generative", "plan-budget", "recipes",
+    "retrieval", "reward", "served", "synthesize", "teach", "weighting",
+}  # fmt: skip
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SLOW_TOO = re.compile(r"^```(console|python)(?: slow)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SET_UP = re.compile(r"^\$ (make|git|pip|cd) ")
 
 
@@ -105,12 +111,24 @@ def commands(block: str) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] * (page.stem in WITH_NETWORKS), id=page.name) for page in PAGES],
+)
 def test_every_block_of_the_page_runs(page: Path, files: Path, tmp_path: Path) -> None:
+    run(page, BLOCK, files, tmp_path)
+
+
+@pytest.mark.slow
+def test_every_block_of_the_readme_runs_the_slow_ones_too(files: Path, tmp_path: Path) -> None:
+    run(ROOT / "README.md", SLOW_TOO, files, tmp_path)
+
+
+def run(page: Path, blocks: re.Pattern[str], files: Path, tmp_path: Path) -> None:
     shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "COLUMNS": "100"}
-    for kind, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+    for kind, block in blocks.findall(page.read_text(encoding="utf-8")):
         todo = commands(block) if kind == "console" else [(block, 0)]
         for command, code in todo:
             program = ["bash", "-c", command] if kind == "console" else [sys.executable, "-c", command]

@@ -33,6 +33,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
     return code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_from_a_model_to_predictions(here: Path) -> None:
     ran = tiebreak(
         "wrap", "generative", "model", "-o", "judge", "--template", "short.json", "--spell", "tie=C", "--spell",

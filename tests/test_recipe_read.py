@@ -138,7 +138,7 @@ freeze: -1
     found = faults(write(tmp_path, text), "epochs=0", "precision=int8", "batch.rows=3")
     assert found == [
         "line 2: shape 'gemma2-9b' is not known; expected one of deberta-v3-xsmall, gemma-2-9b, llama-3-70b, "
-        "llama-3-8b, minilm-l6, qwen2-72b, qwen2.5-7b, smollm2-135m; to mend: base.shape=gemma-2-9b",
+        "llama-3-8b, minilm-l6, qwen2-72b, qwen2.5-7b, smollm2-135m, yi-1.5-34b; to mend: base.shape=gemma-2-9b",
         "line 4: unknown key 'templates.0.max_lenght'; to mend: write max_length",
         "line 5: templates.1.name is 'plan'; expected 'pab', 'papb', 'blackpearl', 'plain', 'rounds' or 'single'; "
         "to mend: templates.1.name=plain",
