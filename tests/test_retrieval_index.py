@@ -68,7 +68,7 @@ def test_enough_of_the_nearest_are_found_and_the_least_effort_is_taken(
 def test_recall_is_measured_and_not_assumed(vectors: np.ndarray) -> None:
     index = Inverted.build(vectors)
     index.lists[:] = 0
-    broken = Inverted(index.centroids)
+    broken = Inverted(index.centroids, index.codebook)
     broken._put(vectors, np.zeros(len(vectors), dtype=np.int32))
     assert broken.tune(vectors, least=0.999) > 0.999  # two votes that are equally far may change places
     assert broken.effort > Inverted.build(vectors).effort, "all votes in one list that is rarely the nearest"
@@ -171,7 +171,9 @@ def _wide(array: np.ndarray) -> np.ndarray:
     [
         damage("ivf", "lists", None), damage("ivf", "lists", _first(-1)), damage("ivf", "lists", _first(10_000)),
         damage("ivf", "lists", _shorter), damage("ivf", "lists", _wide), damage("ivf", "centroids", _first(np.nan)),
-        damage("ivf", "centroids", _shorter), damage("hnsw", "entry", _first(COUNT)), damage("hnsw", "entry", None),
+        damage("ivf", "centroids", _shorter), damage("ivf", "codebook", None), damage("ivf", "codebook", _shorter),
+        damage("ivf", "codebook", _first(np.inf)),
+        damage("hnsw", "entry", _first(COUNT)), damage("hnsw", "entry", None),
         damage("hnsw", "levels", _first(99)), damage("hnsw", "levels", _first(0)), damage("hnsw", "levels", _shorter),
         damage("hnsw", "neighbours", _first(COUNT)), damage("hnsw", "neighbours", _first(-2)),
         damage("hnsw", "neighbours", _shorter), damage("hnsw", "neighbours", _wide),
