@@ -22,6 +22,7 @@ from tiebreak.combine.evidence import Evidence
 from tiebreak.combine.paying import CORRECTED_ROWS, EXPECTED_ROWS, HIGHEST, Fitting, Regression, Terms
 from tiebreak.comparisons import LABELS
 from tiebreak.errors import DataError, UsageError
+from tiebreak.evaluation.report import check
 from tiebreak.judges.cascade.judge import Path as Way
 from tiebreak.judges.cascade.routing import NAMES, Route
 from tiebreak.predictions import softmax
@@ -279,7 +280,7 @@ def test_the_report_is_a_page_a_picture_and_a_table(cascade: cascading.Cascade, 
     cascade_page.write(cascade, tmp_path / "report", name="again")
     (tmp_path / "report" / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="would be lost"):
-        cascade_page.check(tmp_path / "report")
+        check(tmp_path / "report", cascade_page.CONTENT)
     assert cascade_page.picture(cascade) == cascade_page.picture(cascade)
 
 

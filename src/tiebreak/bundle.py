@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -18,7 +18,9 @@ import tiebreak
 from tiebreak import storage
 from tiebreak.calibration import Calibration
 from tiebreak.comparisons import LABELS, Labels
-from tiebreak.errors import BundleError
+from tiebreak.errors import BundleError, UsageError
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 SCHEMA_VERSION: Final = 1
 MANIFEST: Final = "judge.json"
@@ -111,6 +113,24 @@ def read(directory: Path, *, files: bool = True) -> Manifest:
     if files:
         _check_files(directory, manifest)
     return manifest
+
+
+def settings(manifest: Manifest, schema: type[Schema]) -> Schema:
+    """The settings of a judge, as its kind means them.
+
+    Raises:
+        BundleError: A setting is missing, unknown or of a wrong kind.
+    """
+    try:
+        return schema.model_validate(manifest.settings)
+    except UsageError as error:
+        raise BundleError(f"judge.json: settings: {error.wrong}", expected=error.expected) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in ("settings", *first["loc"]))
+        raise BundleError(
+            f"judge.json: {place}: {first['msg']}", expected=f"the settings of a {manifest.kind} judge"
+        ) from error
 
 
 def _no_bundle(directory: Path) -> BundleError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Final
 
 import matplotlib as mpl
@@ -15,8 +14,7 @@ from tiebreak.attack import summary
 from tiebreak.attack.families import Trick
 from tiebreak.attack.measuring import Figures, Measured
 from tiebreak.evaluation import drawing
-from tiebreak.evaluation.markup import Markup, join, tag
-from tiebreak.evaluation.page import POLICY
+from tiebreak.evaluation.markup import Markup, document, join, tag
 
 _COLOURS: Final = {"both": drawing.BLUE, "own": drawing.BLUE, "one": drawing.ORANGE}
 _SHOWN: Final = 160
@@ -38,17 +36,7 @@ def render(name: str, measured: Sequence[Measured], notes: Sequence[str]) -> str
         _section("Tricks", "tricks", *(_tricks(one, found) for one in measured)),
         _section("How this was measured", "method", tag("ul", *(tag("li", note) for note in notes))),
     ]
-    style = files("tiebreak.evaluation").joinpath("page.css").read_text(encoding="utf-8")
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"tiebreak: attacks on {name}"),
-        tag("style", Markup(style)),
-    )
-    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', tag('main', *sections)), lang='en')}\n"
+    return document(f"attacks on {name}", *sections)
 
 
 def _start(name: str, measured: Sequence[Measured]) -> Markup:

@@ -16,7 +16,8 @@ from tiebreak.attack import measuring, page, reading, summary
 from tiebreak.attack.families import Side
 from tiebreak.attack.measuring import Measured
 from tiebreak.attack.run import Attacked
-from tiebreak.errors import GateError, UsageError
+from tiebreak.errors import GateError
+from tiebreak.evaluation.report import check
 
 PAGE: Final = "index.html"
 FIGURES: Final = "attacks.json"
@@ -40,7 +41,7 @@ def write(
         UsageError: The parent does not exist, or the directory holds something else than a report.
         ResourceError: The disk is full or the place cannot be written.
     """
-    check(directory)
+    check(directory, CONTENT)
     document = {**about, "sentences": summary.sentences(measured), "families": measuring.document(measured)}
     with storage.replacing(directory) as aside:
         aside.mkdir()
@@ -49,26 +50,6 @@ def write(
         (aside / FIGURES).write_text(text + "\n", encoding="utf-8")
         table(found).write_parquet(aside / TABLE, compression="zstd")
     return document
-
-
-def check(directory: Path) -> None:
-    """See that a report can be written there without losing anything but an older report.
-
-    Raises:
-        UsageError: The parent does not exist, or the directory holds something else.
-    """
-    directory = directory.resolve()
-    if not directory.parent.is_dir():
-        raise UsageError(f"{directory.parent} is not a directory", mend=f"mkdir -p {directory.parent}")
-    strange = [directory.name] if directory.is_file() else []
-    if directory.is_dir():
-        strange = sorted(entry.name for entry in directory.iterdir() if entry.name not in CONTENT)
-    if strange:
-        raise UsageError(
-            f"{directory} holds {strange[0]!r}, which is no part of an attack's report and would be lost",
-            expected="a new directory, an empty one, or an older report",
-            mend="another directory for -o",
-        )
 
 
 def table(found: Attacked) -> pl.DataFrame:

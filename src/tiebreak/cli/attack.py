@@ -93,10 +93,11 @@ def command(
     """  # fmt: skip
     from tiebreak import attack, bundle, judges
     from tiebreak.attack import report
+    from tiebreak.evaluation.report import check
     from tiebreak.predict import scale
 
     families = attack.choose(family or (), variants=variants)
-    report.check(output)
+    check(output, report.CONTENT)
     runtime = judges.Runtime(max_length, max_tokens, precision, devices, swap, base, backend, server)
     manifest = bundle.read(judges.EMBEDDED if judge is None else judge)
     scale.check(manifest, runtime)

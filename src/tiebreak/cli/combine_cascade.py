@@ -187,9 +187,10 @@ def _write(
     cascade: Cascade, found: list[Opinion], output: Path, report: Path | None, name: str, *, measured: bool, refer: bool
 ) -> Path:
     from tiebreak.combine import cascade_bundle, cascade_page
+    from tiebreak.evaluation.report import check
 
     folder = report or output.with_name(f"{output.resolve().name}.report")
-    cascade_page.check(folder)
+    check(folder, cascade_page.CONTENT, option="--report")
     cascade_bundle.write(cascade, found, output, name=name, refer=refer)
     return cascade_page.write(cascade, folder, name=name, unit="seconds" if measured else "")
 

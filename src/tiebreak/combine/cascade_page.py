@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +16,9 @@ from matplotlib.figure import Figure
 from tiebreak import storage
 from tiebreak.combine.cascade import Cascade
 from tiebreak.combine.cascade_study import Goal
-from tiebreak.errors import UsageError
-from tiebreak.evaluation import drawing
+from tiebreak.evaluation import drawing, report
 from tiebreak.evaluation.drawing import BLUE, GREEN, INK, MUTED, ORANGE
-from tiebreak.evaluation.markup import Markup, join, tag
-from tiebreak.evaluation.page import POLICY
+from tiebreak.evaluation.markup import Markup, document, join, tag
 
 PAGE: Final = "index.html"
 PICTURE: Final = "curve.png"
@@ -42,24 +39,6 @@ _WORDS: Final = {
 }
 
 
-def check(folder: Path) -> None:
-    """See that a report can be written there without losing anything but an older one.
-
-    Raises:
-        UsageError: The parent does not exist, or the folder holds something else.
-    """
-    if not folder.resolve().parent.is_dir():
-        raise UsageError(f"{folder.parent} is not a directory", mend=f"mkdir -p {folder.parent}")
-    strange = [folder.name] if folder.is_file() else []
-    if folder.is_dir():
-        strange = sorted(entry.name for entry in folder.iterdir() if entry.name not in CONTENT)
-    if strange:
-        raise UsageError(
-            f"{folder} holds {strange[0]!r}, which is no part of a report and would be lost",
-            expected="a new folder, an empty one, or an older report", mend="another folder for --report",
-        )  # fmt: skip
-
-
 def write(cascade: Cascade, folder: Path, *, name: str, unit: str = "") -> Path:
     """Write the report whole or not at all, and return the path of its page.
 
@@ -72,7 +51,7 @@ def write(cascade: Cascade, folder: Path, *, name: str, unit: str = "") -> Path:
     Raises:
         UsageError: The folder holds something else.
     """
-    check(folder)
+    report.check(folder, CONTENT, option="--report")
     folder = folder.resolve()
     with storage.replacing(folder) as aside:
         aside.mkdir()
@@ -126,17 +105,7 @@ def render(cascade: Cascade, name: str, unit: str) -> str:
         tag("h2", "The curve"), _points(cascade),
         tag("h2", "How this was measured"), tag("ul", *(tag("li", text) for text in _method(cascade))),
     ]  # fmt: skip
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"tiebreak: {name}"),
-        tag("style", Markup(files("tiebreak.evaluation").joinpath("page.css").read_text(encoding="utf-8"))),
-    )
-    page = tag("html", head, tag("body", tag("main", *body)), lang="en")
-    return f"<!DOCTYPE html>\n{page}\n"
+    return document(name, *body)
 
 
 _CAPTION: Final = (

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import html
+from importlib.resources import files
 from typing import Final
+
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""A page runs nothing and loads nothing."""
 
 _VOID: Final = frozenset({"meta", "br", "hr"})
 
@@ -26,6 +30,20 @@ def tag(name: str, /, *children: str, **attributes: str) -> Markup:
     if name in _VOID:
         return Markup(f"<{name}{given}>")
     return Markup(f"<{name}{given}>{join(*children)}</{name}>")
+
+
+def document(title: str, *body: Markup) -> str:
+    """A page of its own, with the style of every report: no script, nothing loaded from anywhere."""
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", f"tiebreak: {title}"),
+        tag("style", Markup(files("tiebreak.evaluation").joinpath("page.css").read_text(encoding="utf-8"))),
+    )
+    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', tag('main', *body)), lang='en')}\n"
 
 
 def join(*children: str, between: str = "") -> Markup:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Final
 
 import numpy as np
 
 from tiebreak.evaluation import plots, summary, tables
-from tiebreak.evaluation.markup import Markup, join, tag
+from tiebreak.evaluation.markup import Markup, document, join, tag
 from tiebreak.evaluation.result import Evaluation
 from tiebreak.evaluation.scores import NAMES
 from tiebreak.evaluation.slices import SMALL_GROUPS, SMALL_ROWS
 
-POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _HEADLINE: Final = {
     "log_loss": "lower is better",
     "accuracy": "higher is better",
@@ -37,17 +35,7 @@ def render(evaluation: Evaluation) -> str:
         _section("Largest surprises", *tables.surprises(evaluation), name="surprises"),
         _section("How this was measured", *_method(evaluation), name="method"),
     ]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"tiebreak: {evaluation.name}"),
-        tag("style", Markup(files("tiebreak.evaluation").joinpath("page.css").read_text(encoding="utf-8"))),
-    )
-    page = tag("html", head, tag("body", tag("main", *sections)), lang="en")
-    return f"<!DOCTYPE html>\n{page}\n"
+    return document(evaluation.name, *sections)
 
 
 def _start(evaluation: Evaluation) -> Markup:

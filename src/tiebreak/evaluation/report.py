@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +37,13 @@ def write(evaluation: Evaluation, directory: Path) -> Path:
     return directory / PAGE
 
 
-def check(directory: Path) -> None:
+def check(directory: Path, content: Container[str] = CONTENT, *, option: str = "-o") -> None:
     """See that a report can be written there without losing anything but an older report.
+
+    Args:
+        directory: Where it is to be.
+        content: The names that a report of this kind has.
+        option: Of the command line, that named the directory.
 
     Raises:
         UsageError: The parent does not exist, or the directory holds something else.
@@ -47,12 +53,12 @@ def check(directory: Path) -> None:
         raise UsageError(f"{directory.parent} is not a directory", mend=f"mkdir -p {directory.parent}")
     strange = [directory.name] if directory.is_file() else []
     if directory.is_dir():
-        strange = sorted(entry.name for entry in directory.iterdir() if entry.name not in CONTENT)
+        strange = sorted(entry.name for entry in directory.iterdir() if entry.name not in content)
     if strange:
         raise UsageError(
             f"{directory} holds {strange[0]!r}, which is no part of a report and would be lost",
             expected="a new directory, an empty one, or an older report",
-            mend="another directory for -o",
+            mend=f"another directory for {option}",
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from importlib.resources import files
 from typing import Final
 
 import matplotlib as mpl
@@ -12,8 +11,7 @@ from matplotlib.figure import Figure
 
 from tiebreak.evaluation import drawing
 from tiebreak.evaluation.drawing import BLUE, GREEN, INK, MUTED, ORANGE
-from tiebreak.evaluation.markup import Markup, join, tag
-from tiebreak.evaluation.page import POLICY
+from tiebreak.evaluation.markup import Markup, document, join, tag
 from tiebreak.flow.ladder import Ladder, Rung
 from tiebreak.scoring import Estimate
 
@@ -42,17 +40,7 @@ def render(ladder: Ladder) -> str:
                 "before it, orange where it is surely worse, blue where the votes do not tell."), class_="wide"),
         _table(ladder),
     ]  # fmt: skip
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", "tiebreak: the ladder"),
-        tag("style", Markup(files("tiebreak.evaluation").joinpath("page.css").read_text(encoding="utf-8"))),
-    )
-    page = tag("html", head, tag("body", tag("main", *body)), lang="en")
-    return f"<!DOCTYPE html>\n{page}\n"
+    return document("the ladder", *body)
 
 
 def picture(ladder: Ladder) -> bytes:

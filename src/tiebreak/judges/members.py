@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from tiebreak import bundle, judges, storage
 from tiebreak.bundle import Manifest
@@ -66,14 +66,7 @@ class Settings(BaseModel):
         Raises:
             BundleError: A setting is missing, unknown or of a wrong kind.
         """
-        try:
-            return cls.model_validate(manifest.settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in ("settings", *first["loc"]))
-            raise BundleError(
-                f"judge.json: {place}: {first['msg']}", expected=f"the settings of a {manifest.kind} judge"
-            ) from error
+        return bundle.settings(manifest, cls)
 
     def document(self) -> dict[str, Any]:
         """As `judge.json` holds it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, field_validator
 
+from tiebreak import bundle
 from tiebreak.bundle import Manifest
-from tiebreak.errors import BundleError, UsageError
+from tiebreak.errors import UsageError
 from tiebreak.judges.base import Base, Head
 from tiebreak.render import Template
 
@@ -74,16 +75,7 @@ class Settings(BaseModel):
         Raises:
             BundleError: A setting is missing, unknown or of a wrong kind.
         """
-        try:
-            return cls.model_validate(manifest.settings)
-        except UsageError as error:
-            raise BundleError(f"judge.json: settings: {error.wrong}", expected=error.expected) from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in ("settings", *first["loc"]))
-            raise BundleError(
-                f"judge.json: {place}: {first['msg']}", expected=f"the settings of a {manifest.kind} judge"
-            ) from error
+        return bundle.settings(manifest, cls)
 
     @field_validator("template")
     @classmethod

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from tiebreak import bundle
 from tiebreak.bundle import Manifest
 from tiebreak.errors import BundleError
 from tiebreak.judges.base import Base
@@ -46,14 +47,7 @@ class Settings(BaseModel):
         Raises:
             BundleError: A setting is missing, unknown or of a wrong kind.
         """
-        try:
-            found = cls.model_validate(manifest.settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in ("settings", *first["loc"]))
-            raise BundleError(
-                f"judge.json: {place}: {first['msg']}", expected="the settings of a retrieval judge"
-            ) from error
+        found = bundle.settings(manifest, cls)
         if found.prior[0] != found.prior[1] or abs(sum(found.prior) - 1) > 1e-6:
             raise BundleError(f"judge.json: settings.prior: {found.prior}", expected="equal mass for a and b, sum 1")
         return found

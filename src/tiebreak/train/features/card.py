@@ -7,6 +7,7 @@ from typing import Any, cast
 from tiebreak.bundle import Manifest
 from tiebreak.train.features import scores
 from tiebreak.train.features.recipe import Recipe
+from tiebreak.train.sources import sources
 
 
 def write(manifest: Manifest, recipe: Recipe) -> str:
@@ -19,7 +20,7 @@ def write(manifest: Manifest, recipe: Recipe) -> str:
         "of each answer says. Swapping the answers swaps the probabilities exactly.",
         "## Made by\n\n```\n" + (recipe.command or "tiebreak.train.train_features") + "\n```\n\n"
         + ", ".join(f"{name} {number}" for name, number in manifest.versions.items()),
-        "## Trained on\n\n" + _data(manifest) + "\n\n" + _roles(manifest),
+        "## Trained on\n\n" + sources(manifest) + "\n\n" + _roles(manifest),
         "## How good it is\n\n"
         f"Held-out votes, grouped {recipe.folds}-fold cross-validation x {recipe.repeats}: rows that share a prompt or "
         "an answer pair with a test row, or nearly so, are left out of training in every source. Brackets: 95 % "
@@ -36,14 +37,6 @@ def write(manifest: Manifest, recipe: Recipe) -> str:
         "- The defaults of the training were chosen by cross-validation on votes of the LMSYS arena, kaggle_lmsys_1k; "
         "the figure of that source is optimistic by a few thousandths.",
     ]) + "\n"  # fmt: skip
-
-
-def _data(manifest: Manifest) -> str:
-    rows = [
-        f"| {source.name} | {source.rows:,} | {source.licence or 'not stated'} | `{source.fingerprint[:16]}` |"
-        for source in manifest.training
-    ]
-    return "\n".join(["| source | votes | licence | fingerprint |", "|---|--:|---|---|", *rows])
 
 
 def _roles(manifest: Manifest) -> str:

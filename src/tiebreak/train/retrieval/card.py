@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from tiebreak.bundle import Manifest
 from tiebreak.train.features import scores
+from tiebreak.train.sources import sources
 
 
 def write(manifest: Manifest, command: str) -> str:
@@ -27,7 +28,7 @@ def write(manifest: Manifest, command: str) -> str:
         f"- similarity: {1 - kernel['mix']:.2f} of the prompts + {kernel['mix']:.2f} of the answers' differences; "
         f"{kernel['neighbours']} neighbours, bandwidth {kernel['bandwidth']:g}, the prior counts for "
         f"{kernel['shrinkage']:.3g} votes of similarity 1",
-        "## Remembers\n\n" + _data(manifest),
+        "## Remembers\n\n" + sources(manifest),
         "## How good it is\n\n"
         "Held-out votes, nested cross-validation over groups: rows that share a prompt or an answer pair, or nearly "
         "so, are never each other's neighbours. Brackets: 95 % intervals by group bootstrap. \u201cAgainst the "
@@ -38,14 +39,6 @@ def write(manifest: Manifest, command: str) -> str:
         "- The texts are not in the bundle, but their vectors are: treat them as you treat the votes.\n"
         "- Only the first tokens of a long text are read; `truncated` says where.",
     ]) + "\n"  # fmt: skip
-
-
-def _data(manifest: Manifest) -> str:
-    rows = [
-        f"| {source.name} | {source.rows:,} | {source.licence or 'not stated'} | `{source.fingerprint[:16]}` |"
-        for source in manifest.training
-    ]
-    return "\n".join(["| source | votes | licence | fingerprint |", "|---|--:|---|---|", *rows])
 
 
 def _figures(manifest: Manifest) -> str:
