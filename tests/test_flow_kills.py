@@ -70,14 +70,16 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def kill(folder: Path, name: str, target: int, delay: float, *, alone: bool) -> bool:
-    """Start, wait until so many nodes are done and a little longer, and kill: the parent alone, or its whole group."""
+    """Start, wait until so many nodes are done and another runs, and a little longer; kill the parent, or its group."""
     where = Place(folder / name)
     with subprocess.Popen(
         command(folder, name), cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         until = time.monotonic() + 300
-        while finished(where) < target and process.poll() is None and time.monotonic() < until:
+        waiting = True
+        while waiting and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
+            waiting = finished(where) < target or not running_jobs(where)
         try:
             process.wait(delay)
         except subprocess.TimeoutExpired:
