@@ -125,6 +125,11 @@ def _check_rows(table: pl.DataFrame, where: str) -> None:
             )
 
 
+def characters(name: str) -> pl.Expr:
+    """Characters of a column of texts, over all turns; a null has none."""
+    return pl.col(name).list.eval(pl.element().str.len_chars()).list.sum().fill_null(0)
+
+
 def swap(frame: pl.DataFrame) -> pl.DataFrame:
     """The swapped twin of every row: answers, models, labels and soft labels change sides; ids stay."""
     mirrored_label = (

@@ -129,8 +129,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _characters(table: pl.DataFrame, name: str) -> np.ndarray:
-    turns = pl.col(name).list.eval(pl.element().str.len_chars()).list.sum().fill_null(0)
-    return table.select(turns).to_series().to_numpy().astype(np.float64)
+    return table.select(comparisons.characters(name)).to_series().to_numpy().astype(np.float64)
 
 
 def _joined(table: pl.DataFrame, name: str) -> list[str]:

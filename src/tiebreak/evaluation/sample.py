@@ -46,9 +46,7 @@ class Sample:
     @cached_property
     def lengths(self) -> np.ndarray:
         """Characters of prompt, answer A and answer B, over all turns; shape (rows, 3)."""
-        counts = self.votes.select(
-            pl.col(name).list.eval(pl.element().str.len_chars()).list.sum().fill_null(0) for name in comparisons.TEXTS
-        )
+        counts = self.votes.select(map(comparisons.characters, comparisons.TEXTS))
         return counts.to_numpy().astype(np.float64)
 
     @cached_property

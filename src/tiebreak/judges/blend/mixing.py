@@ -115,7 +115,6 @@ def slice_of(by: str, opinions: np.ndarray, table: pl.DataFrame) -> np.ndarray:
     if by == "turns":
         several: np.ndarray = (table["prompt"].list.len() > 1).to_numpy().astype(np.int64)
         return several
-    sizes = [pl.col(name).list.eval(pl.element().str.len_chars()).list.sum() for name in comparisons.TEXTS]
-    characters = table.select(pl.sum_horizontal(sizes)).to_series().to_numpy()
-    codes: np.ndarray = np.searchsorted(LONG, characters, side="right")
+    size = pl.sum_horizontal(map(comparisons.characters, comparisons.TEXTS))
+    codes: np.ndarray = np.searchsorted(LONG, table.select(size).to_series().to_numpy(), side="right")
     return codes

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from pydantic import AllowInfNan, BaseModel, ConfigDict, model_validator
 
+from tiebreak import comparisons
 from tiebreak.predictions import softmax
 
 Family = Literal["davidson", "rao-kupper"]
@@ -103,7 +104,7 @@ class Layer(BaseModel):
 def lengths(table: pl.DataFrame) -> np.ndarray:
     """l_A - l_B of a table of comparisons, float64 (rows,): l = log(1 + characters of all turns of an answer)."""
     a, b = (
-        np.log1p(table[name].list.eval(pl.element().str.len_chars()).list.sum().fill_null(0).to_numpy().astype(float))
+        np.log1p(table.select(comparisons.characters(name)).to_series().to_numpy().astype(float))
         for name in ("response_a", "response_b")
     )
     return np.asarray(a - b)
