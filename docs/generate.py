@@ -23,6 +23,8 @@ VERBS = [
     ("combine", "cascade"), ("compress",), ("attack",), ("plan-budget",),
     ("flow",), ("flow", "run"), ("flow", "plan"), ("flow", "status"), ("flow", "graph"), ("flow", "ladder"),
     ("flow", "ls"), ("flow", "show"), ("flow", "cp"),
+    ("kaggle",), ("kaggle", "init"), ("kaggle", "pack"), ("kaggle", "check"), ("kaggle", "run"), ("kaggle", "push"),
+    ("kaggle", "pull"), ("kaggle", "status"),
 ]  # fmt: skip
 
 

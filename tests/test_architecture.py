@@ -34,7 +34,7 @@ TABLES = {
     "dealing",
 }
 VERBS = {"ingest", "prepare", "train", "calibrate", "evaluation", "predict"}
-ABOVE = {"baselines", "teach", "combine", "compress", "attack", "budget"}
+ABOVE = {"baselines", "teach", "combine", "compress", "attack", "budget", "kaggle"}
 LEVELS = [TABLES, {"render"}, {"engine"}, {"judges"}, {"recipes"}, VERBS, ABOVE, {"flow"}, {"cli"}]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

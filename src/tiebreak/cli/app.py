@@ -22,6 +22,7 @@ from tiebreak.cli import (
     evaluate,
     flow,
     import_,
+    kaggle,
     overlap,
     plan_budget,
     predict,
@@ -119,3 +120,4 @@ app.command("compress", epilog=compress.EPILOG)(compress.command)
 app.command("attack", epilog=attack.EPILOG)(attack.command)
 app.command("plan-budget", epilog=plan_budget.EPILOG)(plan_budget.command)
 app.add_typer(flow.app, name="flow")
+app.add_typer(kaggle.app, name="kaggle")

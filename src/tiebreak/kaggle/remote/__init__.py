@@ -1,0 +1,1 @@
+"""Kaggle itself, through its own command line: what there is, what has to be sent, and what came out."""
