@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tiebreak.predict.forms import Content, Submission
+
 EMBEDDED: Final = "embedded"
-
-Content = Literal["p_a", "p_b", "p_tie", "p_a_without_tie", "p_b_without_tie", "winner", "winner_without_tie"]
-"""What a column of a submission may hold. Without tie: its mass is shared out to both sides in equal halves."""
-
-
-class Submission(BaseModel):
-    """The form of a submission.
-
-    Attributes:
-        id: The column of the ids.
-        columns: The other columns, in order, and what each holds.
-        labels: What the classes are called in a `winner` column.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str = "id"
-    columns: dict[str, Content]
-    labels: dict[str, str] = Field(default_factory=lambda: {"a": "model_a", "b": "model_b", "tie": "tie"})
 
 
 class Predicting(BaseModel):
@@ -70,3 +53,6 @@ class KernelSettings(BaseModel):
     otherwise: str = EMBEDDED
     hours: float = Field(default=8.5, gt=0)
     predicting: Predicting = Predicting()
+
+
+__all__ = ["EMBEDDED", "Content", "KernelSettings", "Predicting", "Submission"]
