@@ -1,0 +1,72 @@
+"""`kernel-metadata.json`: the notebook."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from tiebreak.kaggle import layout
+from tiebreak.kaggle.metadata.reading import Entry, Metadata
+
+FLAG = "true or false"
+
+
+def _flag(value: object) -> object:
+    """The client takes the words too, and its own template writes them."""
+    words = {"true": True, "false": False}
+    return words.get(value.lower(), value) if isinstance(value, str) else value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Texts = list[str]
+
+
+class Kernel(Metadata):
+    """What Kaggle is told of a notebook.
+
+    Attributes:
+        id: `owner/slug`.
+        id_no: The number that Kaggle gave it.
+        title: Its title; the slug is made from it.
+        code_file: The notebook, beside this file.
+        language: What it is written in.
+        kernel_type: A notebook or a script.
+        is_private: Whether only its owner sees it.
+        enable_gpu: Whether it runs with a GPU.
+        enable_tpu: Whether it runs with a TPU.
+        enable_internet: Never, in a code competition; and always said, since its absence means yes.
+        machine_shape: Kaggle's name of the accelerator.
+        dataset_sources: `owner/slug`.
+        competition_sources: Slugs.
+        kernel_sources: `owner/slug`.
+        model_sources: `owner/model/framework/variation/version`.
+        keywords: Tags of Kaggle.
+        docker_image_pinning_type: Whether the image stays what it is.
+        docker_image: The image.
+    """
+
+    file: ClassVar[str] = layout.KERNEL_METADATA
+
+    id: Annotated[str, Entry("owner/slug", absent="refuses")]
+    id_no: Annotated[int | None, Entry("a whole number")] = None
+    title: Annotated[str, Entry("a text", absent="ignores")]
+    code_file: Annotated[str, Entry("the name of the notebook", absent="refuses")]
+    language: Annotated[Literal["python", "r", "rmarkdown"], Entry("python, r or rmarkdown", absent="refuses")]
+    kernel_type: Annotated[Literal["notebook", "script"], Entry("notebook or script", absent="refuses")]
+    is_private: Annotated[Flag, Entry(FLAG)] = True
+    enable_gpu: Annotated[Flag, Entry(FLAG)] = False
+    enable_tpu: Annotated[Flag, Entry(FLAG)] = False
+    enable_internet: Annotated[
+        Flag, Entry("false, said in so many words", absent="changes", mend='write "enable_internet": false')
+    ]
+    machine_shape: Annotated[str | None, Entry("the name of an accelerator")] = None
+    dataset_sources: Annotated[Texts, Entry("a list of owner/slug")] = Field(default_factory=list)
+    competition_sources: Annotated[Texts, Entry("a list of slugs")] = Field(default_factory=list)
+    kernel_sources: Annotated[Texts, Entry("a list of owner/slug")] = Field(default_factory=list)
+    model_sources: Annotated[Texts, Entry("a list of owner/model/framework/variation/version")] = Field(
+        default_factory=list
+    )
+    keywords: Annotated[Texts, Entry("a list of texts")] = Field(default_factory=list)
+    docker_image_pinning_type: Annotated[Literal["original", "latest"] | None, Entry("original or latest")] = None
+    docker_image: Annotated[str | None, Entry("the name of an image")] = None
