@@ -1,0 +1,105 @@
+"""Wheels by their sha256: from the cache, else from the index, into a folder. The second time needs no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tiebreak import storage
+from tiebreak.errors import DataError, ResourceError
+from tiebreak.kaggle.wheels.asking import pip
+from tiebreak.kaggle.wheels.resolving import Chosen
+from tiebreak.kaggle.wheels.target import Target
+from tiebreak.listening import SILENT, Listener
+
+
+def fetch(wheels: Sequence[Chosen], target: Target, directory: Path, listener: Listener = SILENT) -> list[Path]:
+    """Put wheels into a folder.
+
+    Args:
+        wheels: What was resolved.
+        target: The machine they are for.
+        directory: An existing folder.
+        listener: Told how many are there.
+
+    Returns:
+        The files, in the order of `wheels`.
+
+    Raises:
+        PipError: One is no longer there, or has another sha256 than it had.
+        ResourceError: The disk is full or the cache cannot be written.
+    """
+    cache = _cache()
+    missing = [wheel for wheel in wheels if not _whole(cache, wheel)]
+    with listener.progress("wheels", len(wheels), "wheels") as advance:
+        advance(len(wheels) - len(missing))
+        if missing:
+            _download(missing, target, cache)
+            advance(len(missing))
+    return [_place(cache / wheel.sha256 / wheel.file, directory / wheel.file) for wheel in wheels]
+
+
+def _cache() -> Path:
+    folder = storage.cache_folder() / "wheels"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"the cache {folder} cannot be made: {error.strerror or error}",
+            mend=f"{storage.CACHE}=FOLDER with a folder that can be written",
+        ) from error
+    return folder
+
+
+def _whole(cache: Path, wheel: Chosen) -> bool:
+    path = cache / wheel.sha256 / wheel.file
+    if not path.is_file():
+        return False
+    if storage.sha256(path) == wheel.sha256:
+        return True
+    path.unlink()
+    return False
+
+
+def _download(wheels: Sequence[Chosen], target: Target, cache: Path) -> None:
+    with TemporaryDirectory(prefix="coming-", dir=cache) as folder:
+        lock = Path(folder, "requirements.txt")
+        lock.write_text("".join(line(wheel) for wheel in wheels), encoding="utf-8")
+        pip(
+            [
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--require-hashes",
+                *target.options,
+                "--dest",
+                folder,
+                "-r",
+                str(lock),
+            ],
+            f"{len(wheels)} wheels for {target} cannot be fetched",
+        )
+        for wheel in wheels:
+            path = Path(folder, wheel.file)
+            if not path.is_file() or storage.sha256(path) != wheel.sha256:
+                raise DataError(f"pip did not bring {wheel.file}", expected=f"sha256 {wheel.sha256}")
+            kept = cache / wheel.sha256
+            kept.mkdir(exist_ok=True)
+            path.replace(kept / wheel.file)
+
+
+def line(wheel: Chosen) -> str:
+    """A wheel as a line of a lock."""
+    return f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n"
+
+
+def _place(source: Path, target: Path) -> Path:
+    """The same file under two names where the disk can do that: torch is large."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
