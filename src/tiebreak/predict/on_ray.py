@@ -107,7 +107,10 @@ def predict_ray(tables: Iterable[pl.DataFrame], plan: Plan, progress: Progress =
             ]
             progress.total(reading.rows)
             retried = _judge(ray, refs, plan, parts, progress) if refs else 0
-        return finish(parts, reading.count, plan.output, plan.form, plan.sample, reused=reading.reused, retried=retried)
+        return finish(
+            parts, reading.count, plan.output, plan.form, plan.sample, reused=reading.reused, retried=retried,
+            kaggle=plan.kaggle,
+        )  # fmt: skip
 
 
 class _Reading:

@@ -18,6 +18,7 @@ from tiebreak.bundle import Manifest
 from tiebreak.errors import DataError
 from tiebreak.judges import Judge
 from tiebreak.predict import write
+from tiebreak.predict.forms import LMSYS, Submission
 from tiebreak.predict.parts import Parts
 from tiebreak.predict.progress import SILENT, Progress, tokens
 
@@ -78,6 +79,7 @@ def predict_file(
     sample: Path | None = None,
     chunk_rows: int = CHUNK_ROWS,
     progress: Progress = SILENT,
+    kaggle: Submission | None = None,
 ) -> Run:
     """Judge a stream of comparison tables in this process and write the predictions, in order, to one file.
 
@@ -91,6 +93,7 @@ def predict_file(
         sample: A sample submission to hold a Kaggle submission against.
         chunk_rows: Rows judged and stored at a time.
         progress: Hears of every finished chunk.
+        kaggle: The form of a Kaggle submission, where it is not that of the sample.
 
     Raises:
         UsageError: An interrupted run is in the way, is another run's, or is being worked on.
@@ -116,7 +119,7 @@ def predict_file(
             if source.at_fault:
                 parts.discard()
             raise
-        return finish(parts, count, output, form, sample, reused=reused)
+        return finish(parts, count, output, form, sample, reused=reused, kaggle=kaggle)
 
 
 def tell(judge: Judge, progress: Progress, warned: bool) -> bool:
@@ -146,11 +149,12 @@ class Source:
 
 
 def finish(
-    parts: Parts, count: int, output: Path, form: str, sample: Path | None, *, reused: int, retried: int = 0
-) -> Run:
+    parts: Parts, count: int, output: Path, form: str, sample: Path | None, *, reused: int, retried: int = 0,
+    kaggle: Submission | None = None,
+) -> Run:  # fmt: skip
     """Turn the parts into the output."""
     table = parts.collect(count)
-    write.write(table, output, form, sample)
+    write.write(table, output, form, sample, kaggle)
     parts.discard()
     return Run.of(table, reused=reused, retried=retried)
 
@@ -162,6 +166,7 @@ def predict_stream(
     form: str,
     chunk_rows: int = CHUNK_ROWS,
     progress: Progress = SILENT,
+    kaggle: Submission = LMSYS,
 ) -> Iterator[str]:
     """Judge a stream of comparison tables and give the predictions as text, piece by piece, for a pipe.
 
@@ -172,7 +177,7 @@ def predict_stream(
     for number, chunk in enumerate(ahead(chunks(tables, chunk_rows))):
         table = judge.predict(chunk)
         warned = tell(judge, progress, warned)
-        yield write.text(table, form, header=number == 0)
+        yield write.text(table, form, header=number == 0, kaggle=kaggle)
         progress.chunk(table)
 
 

@@ -22,6 +22,7 @@ import polars as pl
 from tiebreak.errors import ResourceError
 from tiebreak.judges import Runtime
 from tiebreak.predict import fleet, lock, worker
+from tiebreak.predict.forms import Submission
 from tiebreak.predict.parts import Parts, beside
 from tiebreak.predict.pool import Chunk, Claim, Job, Pool, weigh
 from tiebreak.predict.progress import SILENT, Progress
@@ -50,6 +51,7 @@ class Plan:
         workers: How many workers.
         resume: Go on with an interrupted run.
         sample: A sample submission to hold a Kaggle submission against.
+        kaggle: The form of a Kaggle submission, where it is not that of the sample.
     """
 
     judge: Path | None
@@ -61,6 +63,7 @@ class Plan:
     workers: int = 1
     resume: bool = False
     sample: Path | None = None
+    kaggle: Submission | None = None
 
     def begin(self) -> Parts:
         """Start the run or go on with it; see `Parts.begin`."""
@@ -111,8 +114,9 @@ def _drive(
             fleet.stop(crews)
             spool.end()
         return finish(
-            parts, len(spool.chunks), plan.output, plan.form, plan.sample, reused=spool.reused, retried=watch.retried
-        )
+            parts, len(spool.chunks), plan.output, plan.form, plan.sample, reused=spool.reused, retried=watch.retried,
+            kaggle=plan.kaggle,
+        )  # fmt: skip
 
 
 class Spool(threading.Thread):
@@ -288,7 +292,9 @@ def predict_as_rank(
             judging.join()
             spool.end()
         _farewell(pool, rank.world, progress)
-        return finish(parts, len(spool.chunks), plan.output, plan.form, plan.sample, reused=spool.reused)
+        return finish(
+            parts, len(spool.chunks), plan.output, plan.form, plan.sample, reused=spool.reused, kaggle=plan.kaggle
+        )
 
 
 class _InThread(threading.Thread):
