@@ -1,0 +1,198 @@
+"""The notebook of a pack, made of the modules in `kernel`: each is explained by its own docstring and is a cell."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from tiebreak import storage
+from tiebreak.errors import DataError, UsageError
+from tiebreak.kaggle.kernel import guard
+from tiebreak.kaggle.settings import KernelSettings
+
+OURS: Final = "tiebreak.kaggle.kernel"
+
+EXPLAINED: Final = {
+    "competition": "Slug of the competition whose data are read.",
+    "test": "The file to predict, somewhere below the folder of the competition.",
+    "sample": "Its sample submission.",
+    "submission": "The form of the submission: what each column holds.",
+    "wheelhouse": "sha256 of wheelhouse.json: these wheels and no others.",
+    "judge": "sha256 of the bundle's judge.json; None: the judge inside the package.",
+    "bases": "Digest of the weights of the base model that lies beside the bundle.",
+    "needs_gpu": "Whether the judge is hopeless without a GPU: then, without one, the cheaper judge does all rows.",
+    "otherwise": "The cheaper judge, which does the rows that there is no time for.",
+    "hours": "Hours that a run may take: Kaggle's limit, less a reserve.",
+    "predicting": "How the judge runs; None leaves it to the judge and the machine.",
+}
+
+STEPS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
+    (("reporting",), """
+import os
+import tempfile
+from pathlib import Path
+
+working = Path(os.environ.get("TIEBREAK_KAGGLE_WORKING", "/kaggle/working"))
+scratch = Path(tempfile.mkdtemp(prefix="tiebreak-"))
+report = Report(working / "tiebreak.json", float(os.environ.get("TIEBREAK_KAGGLE_HOURS", SETTINGS["hours"])))
+"""),
+    (("content", "finding"), """
+with report.stage("find"):
+    found = find_inputs(SETTINGS, input_root(), scratch)
+    for what, place in vars(found).items():
+        report.say(f"{what}: {place or 'none'}")
+"""),
+    (("guard", "offline"), """
+with report.stage("offline"):
+    answered = network_reached()
+    report.say(f"the network answers: {', '.join(answered)}" if answered else "no network, as in a scored run")
+    report.put(network_reached=answered)
+    environment = guarded_environment(scratch, GUARD, scratch / "packages")
+"""),
+    (("choosing", "installing"), """
+with report.stage("install"):
+    seen = install(found.wheels, scratch / "packages", environment, report)
+"""),
+    (("verifying", "judging"), """
+with report.stage("judge"):
+    ids = ids_of(found.test, SETTINGS["submission"]["id"], environment)
+    sample = fitting_sample(found.sample, ids, SETTINGS["submission"], scratch, report)
+    report.say(f"{len(ids):,} rows to judge, {report.left() / 3600:.2f} hours left, GPUs: {seen['gpus'] or 'none'}")
+    written = judge_rows(SETTINGS, found, sample, seen, environment, scratch, report)
+"""),
+    ((), """
+with report.stage("verify"):
+    rows = verify(written, sample, ids, SETTINGS["submission"])
+    refused = refused_connections(environment)
+    deliver(written, working / "submission.csv")
+    report.put(complete=True, network_refused=len(refused), network_tries=refused[:20])
+    report.say(f"submission.csv: {rows:,} rows, {report.facts['rows_otherwise']:,} of them by the cheaper judge")
+    report.say(f"connections that were tried and refused: {len(refused)}")
+"""),
+)  # fmt: skip
+"""The modules that a step is made of, and the cell that takes it."""
+
+OPENING: Final = """
+## Settings
+
+What this notebook was packed for. To change it, pack again: the wheels and the judge go with it.
+"""
+
+CLOSING: Final = """
+## Hand in
+
+The submission is checked once more, by other code than that which wrote it, and only then put where Kaggle looks for
+it. How many rows the cheaper judge did, and how many connections were refused (none, that is the proof), is in
+`tiebreak.json` beside it.
+"""
+
+
+def write(path: Path, settings: KernelSettings, *, title: str, about: str) -> None:
+    """Write the notebook of a pack. The same arguments give the same bytes.
+
+    Args:
+        path: The .ipynb to write.
+        settings: What it is told.
+        title: Its heading.
+        about: What the reader should know of this judge, in Markdown.
+
+    Raises:
+        UsageError: The judge stands on several base models, which `tiebreak predict` cannot be told the places of.
+        ResourceError: The place cannot be written.
+    """
+    if len(settings.bases) > 1:
+        raise UsageError(
+            f"a judge on {len(settings.bases)} base models cannot be packed", expected="one base model",
+            mend="tiebreak compress, or tiebreak train with full weights, puts the weights into the bundles",
+        )  # fmt: skip
+    cells = [
+        _markdown(f"# {title}\n\n{about.strip()}"),
+        _markdown(OPENING),
+        _code(_settings_cell(settings)),
+    ]
+    for modules, act in STEPS:
+        for name in modules:
+            cells += _of_module(name)
+        cells += [_markdown(CLOSING)] if not modules else []
+        cells.append(_code(act))
+    document = {
+        "cells": [{"id": _identity(number, cell), **cell} for number, cell in enumerate(cells)],
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    storage.write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def script(notebook: Path) -> str:
+    """The code cells of a notebook as one program, which does what running the notebook does.
+
+    Raises:
+        DataError: It is not a notebook.
+    """
+    try:
+        document = json.loads(notebook.read_text(encoding="utf-8"))
+        cells = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{notebook} cannot be read as a notebook: {error!r}", expected="nbformat 4") from error
+    return "\n\n".join(f"# %%\n{cell}" for cell in cells) + "\n"
+
+
+def _settings_cell(settings: KernelSettings) -> str:
+    lines = ["SETTINGS = {"]
+    for name, value in settings.model_dump(mode="json").items():
+        lines.append(f"    # {EXPLAINED[name]}")
+        if isinstance(value, dict):
+            inside = [f"        {key!r}: {item!r}," for key, item in value.items()]
+            lines += [f"    {name!r}: {{", *inside, "    },"]
+        else:
+            lines.append(f"    {name!r}: {value!r},")
+    return "\n".join([*lines, "}"])
+
+
+def _of_module(name: str) -> list[dict[str, Any]]:
+    """A module as two cells: its docstring for people, its code."""
+    module = import_module(f"{OURS}.{name}")
+    heading, _, text = (module.__doc__ or "").strip().partition("\n")
+    code = _source(module)
+    if module is guard:
+        code = f"GUARD = r'''\n{code}'''"
+    return [_markdown(f"## {heading.rstrip('.')}\n\n{text.strip()}"), _code(code, hidden=True)]
+
+
+def _source(module: ModuleType) -> str:
+    """The code of a module without its docstring, and without imports of what other cells define."""
+    text = Path(str(module.__file__)).read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    for node in ast.parse(text).body[::-1]:
+        docstring = isinstance(node, ast.Expr) and node.lineno == 1
+        imported = isinstance(node, ast.ImportFrom) and (node.module or "").startswith((OURS, "__future__"))
+        if docstring or imported:
+            del lines[node.lineno - 1 : node.end_lineno]
+    return "".join(lines).strip("\n") + "\n"
+
+
+def _markdown(text: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "metadata": {}, "source": _lines(text)}
+
+
+def _code(text: str, *, hidden: bool = False) -> dict[str, Any]:
+    # Kaggle folds such a cell away: whoever reads the notebook sees the explanations and the six steps first.
+    metadata = {"_kg_hide-input": True} if hidden else {}
+    return {"cell_type": "code", "execution_count": None, "metadata": metadata, "outputs": [], "source": _lines(text)}
+
+
+def _lines(text: str) -> list[str]:
+    return text.strip("\n").splitlines(keepends=True)
+
+
+def _identity(number: int, cell: dict[str, Any]) -> str:
+    return f"{number:02d}-{hashlib.sha256(''.join(cell['source']).encode()).hexdigest()[:8]}"
