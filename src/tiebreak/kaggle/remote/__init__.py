@@ -1,1 +1,27 @@
-"""Kaggle itself, through its own command line: what there is, what has to be sent, and what came out."""
+"""A pack to Kaggle and its outputs back, by the official client."""
+
+from tiebreak.kaggle.remote.client import Client, program, shell
+from tiebreak.kaggle.remote.credentials import Credentials, find
+from tiebreak.kaggle.remote.plan import Only, Step, Wishes, foresee
+from tiebreak.kaggle.remote.pushing import send, session, submit, wait
+from tiebreak.kaggle.remote.sending import Done, Push
+from tiebreak.kaggle.remote.waiting import Pace
+
+__all__ = [
+    "Client",
+    "Credentials",
+    "Done",
+    "Only",
+    "Pace",
+    "Push",
+    "Step",
+    "Wishes",
+    "find",
+    "foresee",
+    "program",
+    "send",
+    "session",
+    "shell",
+    "submit",
+    "wait",
+]

@@ -1,0 +1,173 @@
+"""Send the notebook, see that Kaggle took it as it is meant, wait for its run, and hand it in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tiebreak.errors import DataError
+from tiebreak.kaggle import layout
+from tiebreak.kaggle.remote import answers, calls, existing, plan, state, targets, waiting
+from tiebreak.kaggle.remote.existing import KernelRun, Notebook
+from tiebreak.kaggle.remote.sending import Done, Push
+from tiebreak.kaggle.remote.state import Begun, Part, Submitted
+from tiebreak.kaggle.remote.targets import Target
+
+_LOOKS = 3
+
+
+def send(push: Push, kernel: Target) -> Done:
+    """Push the notebook, unless the last one pushed was the same, on the same wheels and models."""
+    metadata = targets.with_versions(kernel, plan.versions(push.pack, push.pushed))
+    digest = _digest(push, kernel, metadata)
+    part = push.pushed.part(kernel.name, kernel.id)
+    begun = push.pushed.started(kernel.name, kernel.id, digest)
+    if begun is not None and begun.before is not None:
+        made = existing.notebook(push.client, f"{kernel.id}/{begun.before + 1}")
+        if made is not None and made.cells == _cells(kernel):
+            return _settled(push, kernel, digest, begun.before + 1, "taken over", "made by a push that was stopped")
+    if part is not None and part.digest == digest and not push.wishes.rerun:
+        return Done(kernel.name, kernel.id, "nothing", part.version, "as pushed")
+    before = part.version if part is not None else _before(push, kernel)
+    why = "not on Kaggle yet" if before == 0 else "it, its wheels or its models changed"
+    push.listener.say(f"kernel: {why}: pushing {kernel.id}; Kaggle runs it at once")
+    with (
+        push.noted(kernel.name, Begun(id=kernel.id, digest=digest, before=before)),
+        _staged(kernel, metadata) as folder,
+    ):
+        answer = answers.require(push.client.call(*calls.run_kernel(folder, push.wishes.accelerator)))
+        found = re.search(r"Kernel version (\d+) successfully pushed", answer.out)
+        if found is None:
+            raise DataError(f"kaggle kernels push: {answers.reason(answer)}", expected="the number of a version")
+        _verify(push, kernel, metadata)
+    return _settled(push, kernel, digest, int(found[1]), "create" if before == 0 else "version", why)
+
+
+def wait(push: Push, kernel: Target) -> KernelRun:
+    """Wait for the run of the version that was pushed.
+
+    Raises:
+        DataError: It failed.
+    """
+    part = push.pushed.part(kernel.name, kernel.id)
+    age = (datetime.now(UTC) - datetime.fromisoformat(part.at)).total_seconds() if part is not None else 0.0
+    run = waiting.until_run(push.client, kernel.id, age, push.wishes.pace, push.listener)
+    if run.state != "complete":
+        raise DataError(
+            f"the run of {kernel.id} ended as {run.state}{': ' if run.failure else ''}{run.failure}",
+            expected="a complete run",
+            mend=f"tiebreak kaggle pull {push.pack.root} -o DIR for its log",
+        )
+    return run
+
+
+def submit(push: Push, kernel: Target, message: str) -> Submitted:
+    """Hand in what the version that was pushed writes; once."""
+    competition, part = targets.competition(kernel), push.pushed.part(kernel.name, kernel.id)
+    if part is None:
+        raise DataError(f"{kernel.id} was never pushed", mend="tiebreak kaggle push without --only")
+    for handed_in in push.pushed.submissions:
+        if (handed_in.competition, handed_in.version) == (competition, part.version):
+            push.listener.say(f"version {part.version} was handed in on {handed_in.at}: not again")
+            return handed_in
+    name, digest = "submission", hashlib.sha256(f"{competition} {part.version} {message}".encode()).hexdigest()
+    listed = existing.submissions(push.client, competition)
+    begun = push.pushed.started(name, kernel.id, digest)
+    mine = [row for row in listed if begun is not None and row.get("ref") not in begun.known
+            and row.get("description") == message]  # fmt: skip
+    if not mine:
+        known = [int(row["ref"]) for row in listed if row.get("ref")]
+        with push.noted(name, Begun(id=kernel.id, digest=digest, known=known)):
+            call = calls.submit(competition, kernel.id, part.version, message)
+            push.listener.say(f"  kaggle: {answers.require(push.client.call(*call)).out.strip()}")
+    done = Submitted(competition=competition, version=part.version, message=message)
+    push.pushed.submissions.append(done)
+    push.pushed.begun.pop(name, None)
+    state.write(push.pack, push.pushed)
+    return done
+
+
+def _settled(push: Push, kernel: Target, digest: str, version: int, action: str, why: str) -> Done:
+    push.settle(kernel.name, Part(id=kernel.id, digest=digest, version=version))
+    return Done(kernel.name, kernel.id, action, version, why)
+
+
+def _digest(push: Push, kernel: Target, metadata: dict[str, Any]) -> str:
+    """Of all that decides what a run does: a dataset is read in its latest version, which no metadata name."""
+    wheels = push.pushed.parts.get("wheels")
+    held = [kernel.digest(), metadata, push.wishes.accelerator, wheels.version if wheels else 0]
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+
+
+def _before(push: Push, kernel: Target) -> int | None:
+    """0 if there is no such notebook; Kaggle's client does not tell the number of its version."""
+    return 0 if existing.notebook(push.client, kernel.id) is None else None
+
+
+def _cells(kernel: Target) -> list[tuple[str, str]]:
+    return existing.cells(kernel.folder / str(kernel.metadata["code_file"]))
+
+
+@contextmanager
+def _staged(kernel: Target, metadata: dict[str, Any]) -> Iterator[Path]:
+    """The notebook's folder, with the metadata that name the right versions; the pack stays as it is."""
+    if metadata == kernel.metadata:
+        yield kernel.folder
+        return
+    with tempfile.TemporaryDirectory(prefix="tiebreak-") as name:
+        folder = Path(name)
+        for file in kernel.files:
+            shutil.copyfile(kernel.folder / file, folder / file)
+        (folder / layout.KERNEL_METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
+        yield folder
+
+
+def _verify(push: Push, kernel: Target, metadata: dict[str, Any]) -> None:
+    """Kaggle leaves out sources that it does not know, and its client does not tell of models."""
+    there = _pulled(push, kernel)
+    if there is None:
+        push.listener.say("warning: Kaggle does not show the notebook yet; what it took of it is not known")
+        return
+    gone = [
+        f"{key.removesuffix('_sources')} {source}"
+        for key in ("dataset_sources", "competition_sources", "model_sources")
+        for source in metadata.get(key) or []
+        if _plain(source) not in {_plain(taken) for taken in there.metadata.get(key) or []}
+    ]
+    if gone:
+        raise DataError(
+            f"Kaggle took the notebook without {', '.join(gone)}",
+            expected="all its sources",
+            mend="join the competition and accept its rules; tiebreak kaggle status shows what is on Kaggle; then push "
+            "again",
+        )
+    if there.metadata.get("enable_internet") and metadata.get("enable_internet") is False:
+        raise DataError("Kaggle switched the notebook's internet on", expected="enable_internet false")
+    wanted, got = push.wishes.accelerator or metadata.get("machine_shape"), there.metadata.get("machine_shape")
+    if wanted and got and wanted != got:
+        push.listener.say(f"warning: Kaggle runs it on {got} instead of {wanted}")
+
+
+def _pulled(push: Push, kernel: Target) -> Notebook | None:
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(push.wishes.pace.every)
+        there = existing.notebook(push.client, kernel.id)
+        if there is not None and there.cells == _cells(kernel):
+            return there
+    return None
+
+
+def _plain(source: str) -> str:
+    """A source without what Kaggle spells in its own way: capitals, and the name of a framework."""
+    parts = str(source).lower().split("/")
+    return "/".join([*parts[:2], *parts[3:]] if len(parts) == 5 else parts)
