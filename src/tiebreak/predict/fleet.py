@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,9 @@ from tiebreak.predict import worker
 
 WORKER: Final = "tiebreak.predict.worker"
 PATIENCE: Final = 20.0
+HASTE: Final = 3.0
+"""Seconds for the end of a process that was killed: one that hangs in a driver takes longer, and may."""
+
 LAST_LINES: Final = 12
 
 
@@ -62,6 +66,16 @@ class Crew:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def kill(self) -> None:
+        """End the process and those that it started at once, whatever they are at; nobody is waited for long."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(HASTE)
+        self.process = None
 
 
 def local(parts: Path, log: Path, workers: int) -> list[Crew]:

@@ -167,6 +167,11 @@ class Pool:
         storage.write_text(self.directory / f"{claim.chunk:06d}.avoid", str(claim.rank))
         self.give_back(claim)
 
+    def forgive(self) -> None:
+        """Let every worker try every chunk: one of them is gone for good, and somebody has to."""
+        for path in self.directory.glob("[0-9]*.avoid"):
+            path.unlink(missing_ok=True)
+
     def exhausted(self) -> bool:
         """Whether all chunks were offered and all are done."""
         return (self.directory / MANIFEST).exists() and not self._offered()

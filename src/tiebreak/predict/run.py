@@ -39,6 +39,9 @@ class Run:
         tokens: Tokens of all texts, from a judge that counts them, else 0.
         kept: Of these, the tokens that the judge saw.
         retried: Chunks that a second worker had to do because the first one died.
+        otherwise: Of the rows, those answered by the cheaper judge, because the other did not get to them.
+        reason: Why it did not.
+        spans: Which rows these are: first and last of each stretch, counted from 1.
     """
 
     rows: int
@@ -47,6 +50,9 @@ class Run:
     tokens: int = 0
     kept: int = 0
     retried: int = 0
+    otherwise: int = 0
+    reason: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, table: pl.DataFrame, *, reused: int, retried: int = 0) -> Self:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import polars as pl
 
@@ -28,6 +28,9 @@ from tiebreak.predict.pool import Chunk, Claim, Job, Pool, weigh
 from tiebreak.predict.progress import SILENT, Progress
 from tiebreak.predict.run import Run, Source, chunks, finish
 from tiebreak.predict.worker import Rank
+
+Make = Callable[[Path, Path, int], list[fleet.Crew]]
+"""From the parts, a log and a number of workers to the processes to start."""
 
 PAUSE: Final = 0.1
 ARRIVAL: Final = 600.0
@@ -90,33 +93,54 @@ def predict_torchrun(tables: Iterable[pl.DataFrame], plan: Plan, progress: Progr
     return _drive(tables, plan, progress, fleet.torchrun)
 
 
-def _drive(
-    tables: Iterable[pl.DataFrame],
-    plan: Plan,
-    progress: Progress,
-    make: Callable[[Path, Path, int], list[fleet.Crew]],
-) -> Run:
+def _drive(tables: Iterable[pl.DataFrame], plan: Plan, progress: Progress, make: Make) -> Run:
     with plan.begin() as parts:
-        pool = Pool.open(parts, plan.job(uuid.uuid4().hex))
-        crews = make(parts.directory, pool.directory / "launcher.log", plan.workers)
-        spool = Spool(tables, parts, pool, plan.chunk_rows)
-        watch = Watch(pool, parts, spool, progress)
-        spool.start()
-        try:
-            while not watch.all_done():
-                for crew in crews:
-                    if crew.process is None and spool.offered:
-                        crew.start()
-                    elif (code := crew.died()) is not None:
-                        watch.overcome(crew, code)
+        with Shift(tables, parts, plan, make, progress) as shift:
+            while not shift.over():
                 time.sleep(PAUSE)
-        finally:
-            fleet.stop(crews)
-            spool.end()
         return finish(
-            parts, len(spool.chunks), plan.output, plan.form, plan.sample, reused=spool.reused, retried=watch.retried,
-            kaggle=plan.kaggle,
+            parts, len(shift.spool.chunks), plan.output, plan.form, plan.sample, reused=shift.spool.reused,
+            retried=shift.watch.retried, kaggle=plan.kaggle,
         )  # fmt: skip
+
+
+class Shift:
+    """The workers of one run, what they are given and what came of it; as a context, for as long as they work."""
+
+    def __init__(
+        self, tables: Iterable[pl.DataFrame], parts: Parts, plan: Plan, make: Make, progress: Progress
+    ) -> None:
+        self.pool = Pool.open(parts, plan.job(uuid.uuid4().hex))
+        self.crews = make(parts.directory, self.pool.directory / "launcher.log", plan.workers)
+        self.spool = Spool(tables, parts, self.pool, plan.chunk_rows)
+        self.watch = Watch(self.pool, parts, self.spool, progress)
+
+    def __enter__(self) -> Self:
+        self.spool.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        fleet.stop(self.crews)
+        self.spool.end()
+
+    def over(self) -> bool:
+        """Look once: start whoever has work, help where somebody died; whether all is done.
+
+        Raises:
+            TiebreakError: The input or the judge is at fault.
+        """
+        if self.watch.all_done():
+            return True
+        for crew in self.crews:
+            if crew.process is None and self.spool.offered:
+                crew.start()
+            elif (code := crew.died()) is not None:
+                self.overcome(crew, code)
+        return False
+
+    def overcome(self, crew: fleet.Crew, code: int) -> None:
+        """A process died; see `Watch.overcome`."""
+        self.watch.overcome(crew, code)
 
 
 class Spool(threading.Thread):
@@ -237,6 +261,12 @@ class Watch:
             self.pool.retry(claim)
             self.retried += 1
         crew.start()
+
+    def give_up(self, claims: Iterable[Claim]) -> None:
+        """Take chunks from the pool without a part; the caller has other answers for their rows."""
+        for claim in claims:
+            self._waiting.pop(claim.chunk, None)
+            self.pool.done(claim)
 
     @staticmethod
     def _who(crew: fleet.Crew, left: list[Claim]) -> list[int]:

@@ -172,6 +172,11 @@ def word_of(pool: Pool, rank: int) -> TiebreakError | None:
         return None
 
 
+def take_word_back(pool: Pool, rank: int) -> None:
+    """Forget the error that a worker left behind: it was dealt with, and its successor begins anew."""
+    (pool.directory / f"{rank}.error.json").unlink(missing_ok=True)
+
+
 def words(error: TiebreakError) -> dict[str, str]:
     """An error as it travels between processes."""
     return {"kind": type(error).__name__, "wrong": error.wrong, "expected": error.expected, "mend": error.mend}
