@@ -1,0 +1,145 @@
+"""What a pack will be, before anything is written: judge, base, competition, names, machine, requirements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiebreak import bundle, judges
+from tiebreak.errors import UsageError
+from tiebreak.kaggle.metadata import machines
+from tiebreak.kaggle.packing import competitions, names, parameters, portable
+from tiebreak.kaggle.packing.choices import MACHINES, Choices
+from tiebreak.kaggle.packing.competitions import Competition
+from tiebreak.kaggle.packing.portable import Portable
+from tiebreak.kaggle.packing.texts import Subject
+from tiebreak.kaggle.wheels import needs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pack to be.
+
+    Attributes:
+        choices: What was chosen.
+        competition: What it is for.
+        subject: The judge, for those who read of it.
+        judge: Its files; None is the judge inside the package.
+        title: Of the notebook.
+        slug: Of the notebook.
+        shape: What Kaggle calls the machine; None has no accelerator.
+        needs_gpu: Whether the embedded judge does all rows where there is no GPU.
+        requirements: What is packed as wheels, before it is resolved.
+        notes: What a user should know.
+    """
+
+    choices: Choices
+    competition: Competition
+    subject: Subject
+    judge: Portable | None
+    title: str
+    slug: str
+    shape: str | None
+    needs_gpu: bool
+    requirements: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def kernel(self) -> str:
+        """`owner/slug` of the notebook."""
+        return f"{self.choices.user}/{self.slug}"
+
+    @property
+    def dataset(self) -> str:
+        """`owner/slug` of the wheels."""
+        return f"{self.choices.user}/{names.wheels(self.slug)}"
+
+    @property
+    def model(self) -> str | None:
+        """`owner/slug` of the model; None: there is none."""
+        return None if self.judge is None else f"{self.choices.user}/{names.model(self.subject.manifest.name)}"
+
+    @property
+    def framework(self) -> str:
+        """What Kaggle calls what the weights are for."""
+        return "transformers" if judges.has_network(self.subject.manifest) else "other"
+
+    @property
+    def instances(self) -> dict[str, str]:
+        """`owner/model/framework/variation` of each folder of the model."""
+        if self.judge is None:
+            return {}
+        folders = ["judge", *(["base"] if self.judge.base is not None and self.judge.base.files else [])]
+        return {name: f"{self.model}/{self.framework}/{name}" for name in folders}
+
+
+def plan(choices: Choices) -> Plan:
+    """See that everything is there and fits together. Nothing is written.
+
+    Raises:
+        UsageError: Choices do not suit each other or the judge, or a base is not here.
+        DataError: The bundle, its base or the sample submission is damaged.
+    """
+    competition = competitions.find(choices.competition, choices.sample, choices.columns, choices.test)
+    directory = choices.judge or judges.EMBEDDED
+    judge = None
+    if choices.judge is not None:
+        judge = portable.make(directory, given=choices.bases, on_kaggle=choices.base_model is not None)
+    original = bundle.read(directory, files=False)
+    _check(choices, original)
+    subject = _subject(bundle.read(directory, files=False) if judge is None else judge.manifest, judge)
+    title, slug = names.notebook(subject.manifest.name, choices.competition, choices.title, choices.slug)
+    network = judges.has_network(original)
+    machine = choices.machine or ("t4x2" if network else "cpu")
+    needs_gpu, why = _needs_gpu(choices, subject)
+    wanted = needs.override(needs.of(original, directory, backend=choices.backend), choices.requirements)
+    notes = [*competition.submission.notes(), *(judge.notes if judge else ()), *why, *_licences(choices, subject)]
+    if needs_gpu and machine == "cpu":
+        notes.append("a judge that needs a GPU on a machine without one: the embedded judge will do all rows")
+    return Plan(
+        choices, competition, subject, judge, title, slug, MACHINES.get(machine, machine), needs_gpu, wanted,
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _check(choices: Choices, manifest: bundle.Manifest) -> None:
+    if not judges.has_network(manifest) and (named := choices.of_networks()):
+        raise UsageError(
+            f"{', '.join(named)}: a {manifest.kind} judge has no such choice", expected="a judge with a network"
+        )
+
+
+def _subject(manifest: bundle.Manifest, judge: Portable | None) -> Subject:
+    if judge is None:
+        return Subject(manifest, embedded=True, parameters=0, base=None)
+    base = judge.base
+    files = [content for content in judge.files.values() if isinstance(content, Path)]
+    found: int | None = parameters.count(files)
+    if base is not None:
+        found = (found or 0) + parameters.count(base.files.values()) if base.files else None
+    return Subject(manifest, embedded=False, parameters=found, base=None if base is None else base.name)
+
+
+def _needs_gpu(choices: Choices, subject: Subject) -> tuple[bool, list[str]]:
+    if choices.needs_gpu is not None:
+        return choices.needs_gpu, []
+    if subject.parameters is None:
+        return True, ["how large the base is, is not known here: without a GPU the embedded judge does all rows "
+                      "(--no-needs-gpu: the judge itself does, on the CPU)"]  # fmt: skip
+    return subject.parameters > parameters.LARGE, []
+
+
+def _licences(choices: Choices, subject: Subject) -> list[str]:
+    """Whoever uploads a model gives it a licence: what is known of its data should not be passed over."""
+    if subject.embedded:
+        return []
+    silent = [source.name for source in subject.manifest.training if not source.licence]
+    told = f"the model will be {'public' if choices.public else 'private'}, licence {choices.licence}"
+    if silent:
+        return [f"{told} (--licence); no licence is stated for {', '.join(silent)}, which it was trained on"]
+    return [f"{told} (--licence)"]
+
+
+def is_gpu(shape: str | None) -> bool:
+    """Whether a machine has GPUs."""
+    return shape in machines.GPUS
