@@ -1,5 +1,15 @@
 """The four metadata files of Kaggle, closed: what its client refuses and what it lets pass is told, all at once."""
 
+# Rules register themselves with the model they are about.
+from tiebreak.kaggle.metadata import (
+    dataset_rules,
+    folders,
+    instance_rules,
+    kernel_rules,
+    model_rules,
+    notebooks,
+    sources,
+)
 from tiebreak.kaggle.metadata.dataset import Column, Dataset, Licence, Resource, Schema
 from tiebreak.kaggle.metadata.instance import Instance
 from tiebreak.kaggle.metadata.kernel import Kernel
@@ -20,5 +30,12 @@ __all__ = [
     "Resource",
     "Schema",
     "check",
+    "dataset_rules",
+    "folders",
+    "instance_rules",
+    "kernel_rules",
+    "model_rules",
+    "notebooks",
     "problems",
+    "sources",
 ]

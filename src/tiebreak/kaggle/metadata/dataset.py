@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiebreak.kaggle import layout
 from tiebreak.kaggle.metadata.reading import Entry, Metadata
+
+UPDATE_ONLY: Final = "take it out: only `kaggle datasets metadata --update` reads it"
 
 
 class Closed(BaseModel):
@@ -60,6 +62,13 @@ class Dataset(Metadata):
     """
 
     file: ClassVar[str] = layout.DATASET_METADATA
+    elsewhere: ClassVar[dict[str, str]] = {
+        "isPrivate": "take it out: `kaggle datasets create --public` says it",
+        "expectedUpdateFrequency": UPDATE_ONLY,
+        "userSpecifiedSources": UPDATE_ONLY,
+        "image": UPDATE_ONLY,
+        "collaborators": UPDATE_ONLY,
+    }
 
     title: Annotated[str, Entry("a text", absent="refuses")]
     id: Annotated[str, Entry("owner/slug", absent="refuses")]

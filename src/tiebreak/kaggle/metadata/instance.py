@@ -33,6 +33,10 @@ class Instance(Metadata):
     model_config = ConfigDict(alias_generator=to_camel)
 
     file: ClassVar[str] = layout.INSTANCE_METADATA
+    elsewhere: ClassVar[dict[str, str]] = {
+        "variationSlug": "write instanceSlug",
+        "baseModelInstanceId": "write baseModelInstance, as owner/model/framework/instance",
+    }
 
     owner_slug: Annotated[str, Entry("the name of a user", absent="refuses")]
     model_slug: Annotated[str, Entry("the slug of the model", absent="refuses")]

@@ -28,6 +28,7 @@ class Model(Metadata):
     model_config = ConfigDict(alias_generator=to_camel)
 
     file: ClassVar[str] = layout.MODEL_METADATA
+    elsewhere: ClassVar[dict[str, str]] = {"licenseName": "move it to model-instance-metadata.json"}
 
     owner_slug: Annotated[str, Entry("the name of a user", absent="refuses")]
     title: Annotated[str, Entry("a text", absent="refuses")]

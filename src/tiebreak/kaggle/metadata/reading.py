@@ -180,6 +180,16 @@ class Metadata(BaseModel):
         return path
 
 
+def given(cls: type[Metadata], folder: Path) -> dict[str, Any]:
+    """What the file of a kind in a folder holds, as far as its types are right, under names of attributes."""
+    return _given(cls, folder / cls.file)[0]
+
+
+def characters(text: str) -> str:
+    """How many characters, in words."""
+    return f"{len(text)} character{'s' if len(text) != 1 else ''}"
+
+
 def _given(cls: type[Metadata], path: Path) -> tuple[dict[str, Any], list[Problem]]:
     """What a file holds under names of attributes, as far as its types are right, defaults filled in; and the rest."""
     content, problem = _load(cls, path)
