@@ -58,7 +58,7 @@ with report.stage("offline"):
 with report.stage("install"):
     seen = install(found.wheels, scratch / "packages", environment, report)
 """),
-    (("verifying", "judging"), """
+    (("verifying", "running", "judging"), """
 with report.stage("judge"):
     ids = ids_of(found.test, SETTINGS["submission"]["id"], environment)
     sample = fitting_sample(found.sample, ids, SETTINGS["submission"], scratch, report)

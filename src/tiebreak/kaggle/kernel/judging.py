@@ -9,17 +9,15 @@ takes its place, and says so.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from tiebreak.kaggle.kernel.finding import Found
 from tiebreak.kaggle.kernel.reporting import NotebookError, Report
+from tiebreak.kaggle.kernel.running import run_child
 
 GRACE = 300.0
 """Seconds past its time after which a run that should have ended itself is ended."""
@@ -43,16 +41,27 @@ def judge_rows(
         report.warn(f"no GPU (torch {torch}, nvidia-smi: {nvidia_smi()}): the cheaper judge does all rows")
         run_judge(common, environment, report, limit=report.left() + GRACE, judge="embedded", reason="no GPU")
         return output
-    options = judge_options(settings, found, seen, seconds=max(report.left() - RESERVE, 1.0))
+    name = json.loads((found.judge / "judge.json").read_text(encoding="utf-8"))["name"]
     try:
-        run_judge([*common, *options], environment, report, limit=report.left() + GRACE, judge=found.judge.name)
+        for gpus in attempts(seen["gpus"]):
+            options = judge_options(settings, found, gpus, seconds=max(report.left() - RESERVE, 1.0))
+            run_judge([*common, *options], environment, report, limit=report.left() + GRACE, judge=name)
+            if report.facts["rows_otherwise"] < report.facts["rows"] or report.left() < settings["hours"] * 1800:
+                break
+            report.warn(f"the judge did no row on {gpus or 'the CPU'}: {report.facts['reason']}")
     except NotebookError as error:
         report.warn(f"THE JUDGE FAILED: {error}")
-        report.warn("the cheaper judge answers all rows")
-        for left in (output, scratch / "submission.csv.parts"):
-            shutil.rmtree(left, ignore_errors=True)
+        report.warn("the cheaper judge does all rows")
+        output.unlink(missing_ok=True)
+        shutil.rmtree(scratch / "submission.csv.parts", ignore_errors=True)
         run_judge(common, environment, report, limit=GRACE * 4, judge="embedded", reason=str(error))
     return output
+
+
+def attempts(gpus: list[str]) -> list[list[str]]:
+    """The devices to try: all GPUs; then the first one alone, should the network not run over several."""
+    names = [f"cuda:{number}" for number in range(len(gpus))]
+    return [names, names[:1]] if len(names) > 1 else [names]
 
 
 def column_options(form: dict[str, Any]) -> list[str]:
@@ -63,13 +72,13 @@ def column_options(form: dict[str, Any]) -> list[str]:
     return [part for name, content in told.items() for part in ("--column", f"{name}={content}")]
 
 
-def judge_options(settings: dict[str, Any], found: Found, seen: dict[str, Any], *, seconds: float) -> list[str]:
+def judge_options(settings: dict[str, Any], found: Found, gpus: list[str], *, seconds: float) -> list[str]:
     """The judge, its time, and how it is to run here, as options."""
     options = ["--judge", str(found.judge), "--within", f"{seconds:.0f}", "--otherwise", settings["otherwise"]]
     if found.base is not None:
         options += ["--base", str(found.base)]
-    if seen["gpus"]:
-        options += ["--devices", ",".join(f"cuda:{number}" for number in range(len(seen["gpus"])))]
+    if gpus:
+        options += ["--devices", ",".join(gpus)]
     for name, value in settings["predicting"].items():
         if value is not None and value != "auto":
             options += [f"--{name.replace('_', '-')}", str(value)]
@@ -79,49 +88,18 @@ def judge_options(settings: dict[str, Any], found: Found, seen: dict[str, Any], 
 def run_judge(
     options: list[str], environment: dict[str, str], report: Report, *, limit: float, judge: str, reason: str = ""
 ) -> None:
-    """Run `tiebreak predict`, show what it says as it says it, and keep its result in the report."""
-    command = [sys.executable, "-m", "tiebreak", "predict", *options]
+    """Run `tiebreak predict` and keep its result in the report."""
     report.say(f"tiebreak predict {' '.join(options)}")
-    said: list[str] = []
-    child = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-        start_new_session=True,
-    )  # fmt: skip
-    clock = threading.Timer(max(limit, 1.0), end, [child])
-    clock.start()
-    try:
-        follow = threading.Thread(target=echo, args=(child, said, report))
-        follow.start()
-        document = child.stdout.read() if child.stdout else ""
-        code = child.wait()
-        follow.join()
-    finally:
-        clock.cancel()
-        end(child)
+    command = [sys.executable, "-m", "tiebreak", "predict", *options]
+    code, document, said = run_child(command, environment, report, limit=limit)
     if code:
-        raise NotebookError(f"tiebreak predict ended with {code}: " + " | ".join(said[-5:]))
+        how = f"was killed by signal {-code} (9 is often a lack of memory)" if code < 0 else f"ended with {code}"
+        raise NotebookError(f"tiebreak predict {how}: {' | '.join(said[-5:])}")
     result = json.loads(document)
-    cheaper = result["rows"] if reason else result.get("rows_otherwise", 0)
-    report.put(
-        judge=judge, rows=result["rows"], rows_otherwise=cheaper, reason=reason or result.get("reason"), run=result
-    )
-
-
-def echo(child: subprocess.Popen[str], said: list[str], report: Report) -> None:
-    """Show what a child says, line by line."""
-    for line in child.stderr or ():
-        said.append(line.strip())
-        report.say(line.rstrip())
-
-
-def end(child: subprocess.Popen[str]) -> None:
-    """End a child and all that it started."""
-    if child.poll() is None:
-        os.killpg(child.pid, signal.SIGTERM)
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
+    rows = result["rows"]
+    cheaper = rows if reason else result.get("rows_otherwise", 0)
+    why = reason or result.get("reason") or ""
+    report.put(judge=judge, rows=rows, rows_otherwise=cheaper, reason=why, run=result)
 
 
 def nvidia_smi() -> str:

@@ -1,0 +1,71 @@
+"""Run a program, and end it.
+
+What it says is shown as it says it. At its time it is asked to end, and made to if it does not.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from tiebreak.kaggle.kernel.reporting import Report
+
+
+def run_child(
+    command: list[str], environment: dict[str, str], report: Report, *, limit: float
+) -> tuple[int, str, list[str]]:
+    """Run a program for at most `limit` seconds: its exit code, its stdout, and the lines of its stderr."""
+    said: list[str] = []
+    child = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    clock = threading.Timer(max(limit, 1.0), end, [child])
+    clock.start()
+    try:
+        follow = threading.Thread(target=echo, args=(child, said, report))
+        follow.start()
+        document = child.stdout.read() if child.stdout else ""
+        code = child.wait()
+        follow.join()
+    finally:
+        clock.cancel()
+        end(child)
+    return code, document, said
+
+
+def echo(child: subprocess.Popen[str], said: list[str], report: Report) -> None:
+    """Show what a child says, line by line."""
+    for line in child.stderr or ():
+        said.append(line.strip())
+        report.say(line.rstrip())
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    """End a child; if it does not end by itself, then with all that it started."""
+    if child.poll() is not None:
+        return
+    started = descendants(child.pid)
+    child.terminate()
+    try:
+        child.wait(20)
+    except subprocess.TimeoutExpired:
+        for process in (child.pid, *started):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def descendants(process: int) -> list[int]:
+    """The processes that a process started, and those that they started."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
+    found = list(children.get(process, []))
+    for other in found:
+        found += children.get(other, [])
+    return found
