@@ -1,4 +1,4 @@
-"""What the client's words mean. It leaves with 0 after many an error, so its words are read, not its exit code alone."""
+"""What the client's words mean. It leaves with 0 after many an error: its words are read, not its code alone."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Push:
 
     @contextmanager
     def noted(self, name: str, begun: Begun) -> Iterator[None]:
-        """Write down what is about to be sent; forget it if Kaggle refuses; who is stopped, or loses the line, remembers."""
+        """Write down what is about to be sent; forget it if Kaggle refuses, but not if we are stopped or cut off."""
         self.pushed.begun[name] = begun
         state.write(self.pack, self.pushed)
         try:
