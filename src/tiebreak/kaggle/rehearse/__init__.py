@@ -1,1 +1,7 @@
 """What Kaggle would do, done here: the notebook in a clean environment, without network, under a cap on memory."""
+
+from tiebreak.kaggle.rehearse.outcome import Rehearsal
+from tiebreak.kaggle.rehearse.run import FailedError, run
+from tiebreak.kaggle.rehearse.sandbox import Walls
+
+__all__ = ["FailedError", "Rehearsal", "Walls", "run"]
