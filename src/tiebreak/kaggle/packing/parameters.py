@@ -60,7 +60,7 @@ def header(path: Path) -> dict[str, Mapping[str, Any]]:
 def _of_tensor(name: str, entry: Mapping[str, Any]) -> int:
     if name.endswith(_BESIDE) or ".quant_state." in name:
         return 0
-    numbers = math.prod(entry["shape"])
+    numbers: int = math.prod(entry["shape"])
     for suffix, each in _PACKED.items():
         if name.endswith(suffix):
             return numbers * each

@@ -66,7 +66,15 @@ def _file(path: Path) -> Document:
     for name in _PLACES:
         if isinstance(value := found.values.get(name), str):
             found.values[name] = str(path.parent / Path(value).expanduser())
+    if isinstance(bases := found.values.get("bases"), list):
+        found.values["bases"] = [_near(path.parent, base) if isinstance(base, str) else base for base in bases]
     return found
+
+
+def _near(folder: Path, base: str) -> str:
+    """A base that lies where the file says; a name of the hub or of a package stays what it is."""
+    place = folder / Path(base).expanduser()
+    return str(place) if place.exists() else base
 
 
 def _of_option(fault: Fault) -> Fault:
