@@ -217,7 +217,7 @@ def wsdm(tmp_path: Path) -> Path:
 
 def test_a_competition_with_two_classes_from_its_test_file_to_its_submission(wsdm: Path) -> None:
     done = run(
-        wsdm, "wsdm_test.csv", "--input-format", "wsdm", "--format", "kaggle", "--sample", "ss.csv", "-o", "s.csv",
+        wsdm, "wsdm_test.csv", "--format", "kaggle", "--sample", "ss.csv", "-o", "s.csv",
         "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -234,10 +234,10 @@ def test_a_competition_with_two_classes_from_its_test_file_to_its_submission(wsd
 def test_ids_and_columns_may_have_any_name(wsdm: Path) -> None:
     pl.read_csv(wsdm / "wsdm_test.csv").rename({"id": "pair"}).write_csv(wsdm / "test.csv")
     (wsdm / "sample.csv").write_text("pair,x,y\nw1,0,1\nw2,0,1\nw3,0,1\n")
-    arguments = ("test.csv", "--input-format", "wsdm", "--format", "kaggle", "-o", "s.csv")
+    arguments = ("test.csv", "--format", "kaggle", "-o", "s.csv")
     refused = run(wsdm, *arguments, "--sample", "sample.csv")
     assert refused.returncode == 3
-    assert "what x, y should hold is not to be seen" in refused.stderr
+    assert "what pair, x, y should hold is not to be seen" in refused.stderr
     told = ("--column", "x=p_b_without_tie", "--column", "y=p_a_without_tie")
     done = run(wsdm, *arguments, "--sample", "sample.csv", *told)
     assert done.returncode == 0, done.stderr
@@ -260,6 +260,6 @@ def test_ids_and_columns_may_have_any_name(wsdm: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_on_the_command_line(options: tuple[str, ...], words: str, wsdm: Path) -> None:
-    done = run(wsdm, "wsdm_test.csv", "--input-format", "wsdm", *options)
+    done = run(wsdm, "wsdm_test.csv", *options)
     assert done.returncode == 2
     assert words in done.stderr

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from tiebreak.cli import console, options, served_costs
+from tiebreak.cli import console, options, predict_guard, predict_report, predict_source, served_costs
+from tiebreak.cli.predict_guard import Fallback
+from tiebreak.cli.predict_source import Source
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
     from tiebreak import ingest
     from tiebreak.bundle import Manifest
     from tiebreak.cli.meter import Meter
-    from tiebreak.judges.generative.served.store import Account
     from tiebreak.predict import Plan, Progress, Run
+    from tiebreak.predict.forms import Submission
 
 EPILOG = """
 Examples:
@@ -29,6 +32,8 @@ Examples:
     tiebreak predict votes.parquet -o predictions.parquet
 
     tiebreak predict test.csv --format kaggle -o submission.csv --sample sample_submission.csv
+
+    tiebreak predict test.csv -j my-judge --within 8h30m --otherwise embedded --format kaggle -o submission.csv
 
     tiebreak predict mine.jsonl --map prompt=question --map response_a=left --map response_b=right -o p.csv
 
@@ -39,7 +44,7 @@ Examples:
     tiebreak predict millions.parquet -j my-judge --engine torchrun --workers 8 -o p.parquet
 """
 SCALE: Final = "Scale"
-_SCANS: Final = {".parquet": "scan_parquet", ".csv": "scan_csv", ".jsonl": "scan_ndjson"}
+TIME: Final = "Time guard"
 
 
 def command(
@@ -52,9 +57,39 @@ def command(
         str, typer.Option("--format", help="auto (by suffix), parquet, csv, jsonl, or kaggle for a submission.")
     ] = "auto",
     sample: Annotated[
-        Path | None, typer.Option("--sample", help="sample_submission.csv: columns and ids are held against it.")
+        Path | None,
+        typer.Option("--sample", help="sample_submission.csv: says the form; columns and ids are held against it."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="NAME=CONTENT",
+            help="What a column of the submission holds, repeatable, where its name does not say it: p_a, p_b, p_tie, "
+            "p_a_without_tie, p_b_without_tie, winner, winner_without_tie, or id (docs/predict.md).",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    within: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            rich_help_panel=TIME,
+            show_default=False,
+            help="Have the output written this long from now: 8h30m, 90m, or seconds. Rows that the judge has not "
+            "done by then are those of --otherwise.",
+        ),
+    ] = None,
+    otherwise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JUDGE",
+            rich_help_panel=TIME,
+            show_default=False,
+            help="Cheaper judge (a bundle, or embedded): answers every row first, and keeps those that the judge does "
+            "not get to, for want of time or because it dies. [default with --within: embedded]",
+        ),
+    ] = None,
     limit: options.Limit = None,
     input_format: options.InputFormat = "auto",
     mapping: options.Map = None,
@@ -94,33 +129,40 @@ def command(
     as_json: options.Json = False,
 ) -> None:
     """Predict P(A), P(B), P(tie) for every comparison of a file; order and ids are kept."""  # fmt: skip
+    started = time.monotonic()
     from tiebreak import bundle, ingest, judges, predict
     from tiebreak.predict import scale
 
     target = predict.format_of(output, form)
     _check(files, output, target, sample, engine, workers, resume=resume, as_json=as_json)
+    guarded = not (within is None and otherwise is None)
+    if guarded:
+        predict_guard.check(files, output, engine, launched=engine == "torchrun" and predict.launched() is not None)
+    kaggle = predict_source.submission_of(target, sample, column)
     runtime = judges.Runtime(max_length, max_tokens, precision, devices, swap, base, backend, server)
     manifest = bundle.read(judges.EMBEDDED if judge is None else judge)
     scale.check(manifest, runtime)
-    reading = ingest.Options(format=input_format, mapping=options.parse_map(mapping), on_bad=on_bad)  # type: ignore[arg-type]
-    source = _Source(files, reading, limit, None if output == "-" else Path(f"{output}.rejected.jsonl"))
+    columns = predict_source.with_ids(options.parse_map(mapping), files, kaggle)
+    reading = ingest.Options(format=input_format, mapping=columns, on_bad=on_bad)  # type: ignore[arg-type]
+    source = Source(files, reading, limit, None if output == "-" else Path(f"{output}.rejected.jsonl"))
     rows = chunk_rows or _chunk_rows(manifest, output, devices, resume=resume)
     name = str(judge) if judge else f"embedded ({manifest.name})"
     if output == "-":
-        _pipe(source, judges.load(judge, runtime), target, rows)
+        _pipe(source, judges.load(judge, runtime), target, rows, kaggle)
         return
     plan = predict.Plan(
         judge, runtime, Path(output), target, source.identity(manifest, runtime, rows), rows,
-        workers=_workers(engine, workers, manifest), resume=resume, sample=sample,
+        workers=_workers(engine, workers, manifest), resume=resume, sample=sample, kaggle=kaggle,
     )  # fmt: skip
+    fallback = predict_guard.fallback_of(within, otherwise, started, source, manifest, devices) if guarded else None
     if dry_run:
-        _dry_run(source, plan, engine, name, as_json)
+        predict_report.foresee(source, plan, engine, name, fallback, as_json=as_json)
         return
     report = ingest.Report()
     paid = served_costs.so_far(plan)
-    done = _run(source, report, plan, engine, manifest)
+    done = _run(source, report, plan, engine, manifest, fallback)
     if done is not None:
-        _report(*done, plan, engine, name, report, paid, as_json)
+        predict_report.tell(*done, plan, engine, name, fallback, report, paid, as_json=as_json)
 
 
 def _check(
@@ -138,49 +180,10 @@ def _check(
         raise UsageError("a pipe cannot be resumed", expected="files for input and output with --resume")
     if as_json and output == "-":
         raise UsageError("--json and -o - both write to stdout", expected="one of them", mend="-o FILE with --json")
+    if output == "-" and sample is not None:
+        raise UsageError("--sample is held against a whole file", expected="-o FILE with --sample")
     if output == "-" and (engine != "local" or (workers or 1) > 1):
         raise UsageError("-o - is written by one process, in order", expected="-o FILE with several workers")
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The input: opened as often as need be, unless it is a pipe."""
-
-    files: list[str]
-    reading: ingest.Options
-    limit: int | None
-    rejected: Path | None
-
-    def tables(self, report: ingest.Report | None = None) -> Iterable[pl.DataFrame]:
-        from tiebreak import ingest
-
-        return ingest.stream(
-            self.files, self.reading, report=report or ingest.Report(), rejected=self.rejected, limit=self.limit
-        )
-
-    def identity(self, manifest: Manifest, runtime: Any, chunk_rows: int) -> str:
-        from tiebreak import predict
-        from tiebreak.predict import scale
-
-        return predict.identity(
-            [Path(file) for file in self.files if file != "-"], manifest, reading=repr(self.reading), limit=self.limit,
-            chunk_rows=chunk_rows, runtime=scale.decisive(manifest, runtime),
-        )  # fmt: skip
-
-    def rows(self) -> int | None:
-        """About how many rows there are, where that costs next to nothing: for the time left, no more."""
-        import polars as pl
-
-        found = 0
-        for file in self.files:
-            scan = _SCANS.get(Path(file).suffix.lower())
-            if scan is None:
-                return self.limit
-            try:
-                found += getattr(pl, scan)(file).select(pl.len()).collect().item()
-            except (pl.exceptions.PolarsError, OSError):
-                return self.limit
-        return min(found, self.limit or found)
 
 
 def _chunk_rows(manifest: Manifest, output: str, devices: str, *, resume: bool) -> int:
@@ -200,27 +203,34 @@ def _workers(engine: str, wanted: int | None, manifest: Manifest) -> int:
     return 1 if engine == "local" and wanted is None else scale.workers(wanted, manifest)
 
 
-def _pipe(source: _Source, judge: Any, target: str, rows: int) -> None:
+def _pipe(source: Source, judge: Any, target: str, rows: int, kaggle: Submission | None) -> None:
     from tiebreak import predict
     from tiebreak.cli.meter import Meter
+    from tiebreak.predict import forms
 
     with Meter("predict", source.limit) as meter:
         for text in predict.predict_stream(
-            source.tables(), judge, form=target, chunk_rows=rows, progress=_progress(meter)
-        ):
+            source.tables(), judge, form=target, chunk_rows=rows, progress=_progress(lambda: meter),
+            kaggle=kaggle or forms.LMSYS,
+        ):  # fmt: skip
             sys.stdout.write(text)
 
 
-def _progress(meter: Meter) -> Progress:
+def _progress(meter: Callable[[], Meter]) -> Progress:
+    """What a run tells, to the meter of the moment."""
     from tiebreak import predict
 
     return predict.Progress(
-        meter.advance, meter.taken, meter.tokens, meter.total, lambda text: console.say(f"warning: {text}")
+        advance=lambda rows: meter().advance(rows),
+        taken=lambda rows: meter().taken(rows),
+        tokens=lambda count: meter().tokens(count),
+        total=lambda rows: meter().total(rows),
+        note=lambda text: console.say(f"warning: {text}"),
     )
 
 
 def _run(
-    source: _Source, report: ingest.Report, plan: Plan, engine: str, manifest: Manifest
+    source: Source, report: ingest.Report, plan: Plan, engine: str, manifest: Manifest, fallback: Fallback | None
 ) -> tuple[Run, float] | None:
     """Do it, and say what was done and in how many seconds; None on a rank that has no output."""
     from tiebreak import judges, predict
@@ -228,12 +238,14 @@ def _run(
 
     total = source.rows() if judges.has_network(manifest) else source.limit
     try:
+        if fallback is not None:
+            return predict_guard.run(source, report, plan, engine, fallback, total, _progress)
         rank, launch = predict.Rank.of_environment(), predict.launched()
         if engine == "torchrun" and launch is not None and rank.rank:
             predict.predict_as_rank(source.tables, plan, rank, launch)
             return None
         with Meter("predict", total) as meter:
-            progress = _progress(meter)
+            progress = _progress(lambda: meter)
             if engine == "torchrun" and launch is not None:
                 again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
                 plan = replace(plan, resume=plan.resume or again)
@@ -257,48 +269,5 @@ def _engine(tables: Iterable[pl.DataFrame], plan: Plan, engine: str, progress: P
         return predict.predict_local(tables, plan, progress)
     return predict.predict_file(
         tables, judges.load(plan.judge, plan.runtime), plan.output, form=plan.form, identity=plan.identity,
-        resume=plan.resume, sample=plan.sample, chunk_rows=plan.chunk_rows, progress=progress,
+        resume=plan.resume, sample=plan.sample, chunk_rows=plan.chunk_rows, progress=progress, kaggle=plan.kaggle,
     )  # fmt: skip
-
-
-def _dry_run(source: _Source, plan: Plan, engine: str, judge: str, as_json: bool) -> None:
-    """Read the input and say what there is to do."""
-    from tiebreak.predict import scale
-
-    seen = scale.look(replace(source, rejected=None).tables(), plan)
-    console.note(f"would judge {', '.join(source.files)} with {judge} and write {plan.form} to {plan.output}")
-    console.note(
-        f"  {seen.rows:,} rows in {seen.chunks:,} chunks of {plan.chunk_rows:,}, {seen.characters:,} characters; "
-        f"finished already: {seen.finished:,} chunks ({seen.finished_rows:,} rows)"
-    )
-    console.note(f"  engine {engine}, workers {plan.workers or 'as the cluster has GPUs or nodes'}")
-    asked = served_costs.foresee(plan, replace(source, rejected=None).tables()) if "-" not in source.files else {}
-    if as_json:
-        console.emit_json({
-            "dry_run": True, "output": str(plan.output), "format": plan.form, "judge": judge, "engine": engine,
-            "workers": plan.workers, "chunk_rows": plan.chunk_rows, **asdict(seen), **asked,
-        })  # fmt: skip
-
-
-def _report(
-    run: Run, seconds: float, plan: Plan, engine: str, judge: str, report: ingest.Report, paid: Account | None,
-    as_json: bool,
-) -> None:  # fmt: skip
-    for text, count in report.notes.items():
-        console.note(f"  {text}: {count:,}")
-    if report.rejected:
-        console.say(f"{report.rejected:,} rows could not be read; they are in {plan.output}.rejected.jsonl")
-    if run.tokens:
-        console.note(
-            f"  {run.tokens:,} tokens of text, {100 * run.kept / run.tokens:.1f} % of them read; "
-            f"truncated: {run.truncated:,} rows ({100 * run.truncated / max(run.rows, 1):.1f} %)"
-        )
-    asked = served_costs.settle(plan, paid)
-    taken = f", {run.reused:,} of them taken over from the interrupted run" if run.reused else ""
-    console.note(f"wrote {run.rows:,} predictions{taken} to {plan.output} ({plan.form}); judge: {judge}")
-    if as_json:
-        console.emit_json({
-            **asdict(run), "output": str(plan.output), "format": plan.form, "judge": judge, "engine": engine,
-            "workers": plan.workers, "chunk_rows": plan.chunk_rows, "seconds": round(seconds, 3), **report.as_dict(),
-            **asked,
-        })  # fmt: skip

@@ -85,7 +85,7 @@ def seconds(text: str) -> float:
 
 def predict_guarded(
     tables: Callable[[], Iterable[pl.DataFrame]], plan: Plan, guard: Guard, progress: Progress = SILENT, *,
-    first: Progress = SILENT, make: Make = fleet.local,
+    first: Progress = SILENT, answered: Callable[[], None] = lambda: None, make: Make = fleet.local,
 ) -> Run:  # fmt: skip
     """Judge with worker processes, and have every row answered in time.
 
@@ -95,6 +95,7 @@ def predict_guarded(
         guard: The cheaper judge, and the time.
         progress: Hears of the real judge's chunks, and of everything that went wrong with it.
         first: Hears of the cheaper judge's chunks.
+        answered: Called when these are done, before the real judge begins.
         make: Starts the workers.
 
     Raises:
@@ -107,6 +108,7 @@ def predict_guarded(
     with plan.begin() as parts:
         answers = _answered(tables(), parts, guard, first)
         reserve = _rehearsed(answers, parts, plan)
+        answered()
         shift = _Guarded(tables(), parts, plan, make, progress)
         reason = shift.work(guard, reserve)
         table, spans = merged(parts, answers, plan.chunk_rows)
