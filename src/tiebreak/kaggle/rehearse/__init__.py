@@ -1,7 +1,8 @@
 """What Kaggle would do, done here: the notebook in a clean environment, without network, under a cap on memory."""
 
+from tiebreak.kaggle.rehearse.checking import Check, Checked, check
 from tiebreak.kaggle.rehearse.outcome import Rehearsal
-from tiebreak.kaggle.rehearse.run import FailedError, run
+from tiebreak.kaggle.rehearse.run import FailedError, TooMuchError, run
 from tiebreak.kaggle.rehearse.sandbox import Walls
 
-__all__ = ["FailedError", "Rehearsal", "Walls", "run"]
+__all__ = ["Check", "Checked", "FailedError", "Rehearsal", "TooMuchError", "Walls", "check", "run"]

@@ -106,7 +106,7 @@ def run(
         )  # fmt: skip
         folder = keep if keep is not None else Path(tempfile.mkdtemp(prefix="tiebreak-rehearsal-"))
         outcome.keep(box.kaggle / "working", folder, notebook, ended)
-        _hold(box, walls, ended, folder)
+        _hold(box, walls, ended)
         count = _submission(folder, files, told.settings.submission, ended)
         report = outcome.report_of(folder)
         stages = {"environment": made, **(report.get("stages") or {"notebook": ended.seconds})}
@@ -134,7 +134,7 @@ def _environment(limits: _Limits, rows: int | None) -> dict[str, str]:
     return {"TIEBREAK_KAGGLE_HOURS": repr(limits.told), **rerun}
 
 
-def _hold(box: sandbox.Sandbox, walls: sandbox.Walls, ended: Ended, folder: Path) -> None:
+def _hold(box: sandbox.Sandbox, walls: sandbox.Walls, ended: Ended) -> None:
     """What must be so whatever the submission is like."""
     if not walls.hold:
         raise FailedError(f"the notebook could have reached the network ({walls})", expected="no way out")
@@ -147,13 +147,10 @@ def _hold(box: sandbox.Sandbox, walls: sandbox.Walls, ended: Ended, folder: Path
         )
     if ended.why:
         raise TooMuchError(
-            f"the notebook was ended: {ended.why}\n{_tail(ended)}", expected="what Kaggle gives a notebook",
-            mend=f"see {folder / outcome.LOG}; --memory and --hours set the limits",
-        )  # fmt: skip
-    if ended.code:
-        raise FailedError(
-            f"the notebook failed with exit code {ended.code}:\n{_tail(ended)}\n(all of it: {folder / outcome.LOG})"
+            f"the notebook was ended: {ended.why}\n{_tail(ended)}", expected="what Kaggle gives a notebook"
         )
+    if ended.code:
+        raise FailedError(f"the notebook failed with exit code {ended.code}:\n{_tail(ended)}")
 
 
 def _submission(folder: Path, files: competition.Competition, form: Submission, ended: Ended) -> int:

@@ -1,0 +1,130 @@
+"""Everything that can be known before a push: what the files say, what they hold, and how the notebook runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tiebreak.errors import DataError, TiebreakError
+from tiebreak.kaggle import metadata
+from tiebreak.kaggle.layout import Layout
+from tiebreak.kaggle.packing import record
+from tiebreak.kaggle.rehearse.memory import GIB
+from tiebreak.kaggle.rehearse.outcome import Rehearsal
+from tiebreak.kaggle.rehearse.run import run
+from tiebreak.kaggle.wheels import house
+from tiebreak.listening import SILENT, Listener
+
+MIB: Final = 2**20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What.
+        held: Whether it is as it should be; None: it was not looked at, since something before it failed.
+        found: What was found.
+        error: What is wrong, whole.
+    """
+
+    name: str
+    held: bool | None
+    found: str
+    error: str = ""
+
+
+@dataclass
+class Checked:
+    """All that was looked at.
+
+    Attributes:
+        checks: In order.
+        rehearsal: The run, where it ended well.
+    """
+
+    checks: list[Check] = field(default_factory=list)
+    rehearsal: Rehearsal | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether everything is as it should be."""
+        return all(check.held for check in self.checks)
+
+    def raise_failures(self) -> None:
+        """Raise what failed.
+
+        Raises:
+            DataError: Something is not as it should be; all of it is told.
+        """
+        if errors := [check.error for check in self.checks if check.held is False]:
+            raise DataError("\n".join(errors), mend="tiebreak kaggle pack anew, once the cause is mended")
+
+
+def check(pack: Layout, *, keep: Path, listener: Listener = SILENT, **options: Any) -> Checked:
+    """Look at everything, and rehearse the notebook where what it is made from is whole.
+
+    Args:
+        pack: The pack.
+        keep: Folder for what the notebook writes.
+        listener: Told what is done, and every line that the notebook prints.
+        **options: Of `run`.
+    """
+    told = record.read(pack)  # what is no pack at all is no failed check
+    found = Checked()
+    for name, look in (
+        ("metadata", lambda: _metadata(pack)),
+        ("files", lambda: _files(pack, listener)),
+        ("wheels", lambda: _wheels(pack)),
+    ):
+        found.checks.append(_look(name, look))
+    if not found.good:
+        found.checks.append(Check("notebook", None, "not run"))
+        return found
+    try:
+        found.rehearsal = run(pack, keep=keep, listener=listener, **options)
+    except DataError as error:
+        found.checks.append(Check("notebook", False, "failed", str(error)))
+    except TiebreakError as error:
+        if error.exit_code not in {5}:
+            raise
+        found.checks.append(Check("notebook", False, "took too much", str(error)))
+    else:
+        found.checks += _of_run(found.rehearsal, told.settings.otherwise)
+    return found
+
+
+def _look(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except DataError as error:
+        return Check(name, False, str(error).splitlines()[0], str(error))
+
+
+def _metadata(pack: Layout) -> str:
+    metadata.check(pack)
+    return f"{2 + (1 + len(pack.instances()) if pack.model.is_dir() else 0)} files, every rule of Kaggle's client kept"
+
+
+def _files(pack: Layout, listener: Listener) -> str:
+    parts = record.check(pack, listener).parts.values()
+    return f"{sum(len(part.files) for part in parts):,} as packed, {sum(part.bytes for part in parts) / MIB:,.0f} MiB"
+
+
+def _wheels(pack: Layout) -> str:
+    found = house.verify(pack.wheels)
+    return f"{len(found.wheels)} for Python {found.python} on {found.platform}, {found.bytes / MIB:,.0f} MiB, closed"
+
+
+def _of_run(ran: Rehearsal, otherwise: str) -> list[Check]:
+    by = f", {ran.rows_otherwise:,} of them by {otherwise}: {ran.reason}" if ran.rows_otherwise else ""
+    written = f"no writing ({ran.walls.input})" if ran.walls.input else "copies, unchanged"
+    return [
+        Check("network", True, f"{ran.walls}; tried by the notebook: {ran.connections}"),
+        Check("input", True, f"read-only: {written}"),
+        Check("notebook", True, f"{ran.seconds:.1f} s from nothing, {ran.peak / GIB:.2f} GiB of {ran.limit / GIB:.1f}"),
+        Check("submission", True, f"{ran.rows:,} rows, its columns, ids and numbers as Kaggle wants them{by}"),
+    ]
