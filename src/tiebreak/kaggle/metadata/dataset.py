@@ -72,9 +72,11 @@ class Dataset(Metadata):
 
     title: Annotated[str, Entry("a text", absent="refuses")]
     id: Annotated[str, Entry("owner/slug", absent="refuses")]
-    id_no: Annotated[int | None, Entry("a whole number")] = None
+    id_no: Annotated[int | None, Entry("a whole number", mistyped="ignores")] = None
     subtitle: Annotated[str | None, Entry("a text of 20 to 80 characters")] = None
     description: Annotated[str | None, Entry("a text")] = None
     licenses: Annotated[list[Licence], Entry('[{"name": the name of a licence}]', absent="refuses")]
-    keywords: Annotated[list[str], Entry("a list of texts")] = Field(default_factory=list)
-    resources: Annotated[list[Resource], Entry("a list of {path, description, schema}")] = Field(default_factory=list)
+    keywords: Annotated[list[str], Entry("a list of texts", null="ignores")] = Field(default_factory=list)
+    resources: Annotated[list[Resource], Entry("a list of {path, description, schema}", empty="ignores")] = Field(
+        default_factory=list
+    )

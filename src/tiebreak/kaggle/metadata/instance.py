@@ -38,15 +38,15 @@ class Instance(Metadata):
         "baseModelInstanceId": "write baseModelInstance, as owner/model/framework/instance",
     }
 
-    owner_slug: Annotated[str, Entry("the name of a user", absent="refuses")]
-    model_slug: Annotated[str, Entry("the slug of the model", absent="refuses")]
-    instance_slug: Annotated[str, Entry("a slug", absent="refuses")]
+    owner_slug: Annotated[str, Entry("the name of a user", absent="refuses", null="ignores")]
+    model_slug: Annotated[str, Entry("the slug of the model", absent="refuses", null="ignores")]
+    instance_slug: Annotated[str, Entry("a slug", absent="refuses", null="ignores")]
     framework: Annotated[str, Entry("a framework", absent="refuses")]
     overview: Annotated[str, Entry("a text")] = ""
     usage: Annotated[str, Entry("Markdown")] = ""
-    license_name: Annotated[str, Entry("the name of a licence", absent="refuses")]
+    license_name: Annotated[str, Entry("the name of a licence", absent="refuses", null="ignores")]
     fine_tunable: Annotated[bool, Entry("true or false")] = False
     training_data: Annotated[list[str], Entry("a list of texts")] = Field(default_factory=list)
     model_instance_type: Annotated[str, Entry("a type of instance")] = "Unspecified"
-    base_model_instance: Annotated[str, Entry("owner/model/framework/instance")] = ""
-    external_base_model_url: Annotated[str, Entry("an address")] = ""
+    base_model_instance: Annotated[str, Entry("owner/model/framework/instance", null="ignores")] = ""
+    external_base_model_url: Annotated[str, Entry("an address", null="ignores")] = ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from tiebreak.kaggle import layout
-from tiebreak.kaggle.metadata.reading import Entry, Metadata
+from tiebreak.kaggle.metadata.reading import Entry, Metadata, Problem
 
 FLAG = "true or false"
 
@@ -50,7 +51,7 @@ class Kernel(Metadata):
 
     id: Annotated[str, Entry("owner/slug", absent="refuses")]
     id_no: Annotated[int | None, Entry("a whole number")] = None
-    title: Annotated[str, Entry("a text", absent="ignores")]
+    title: Annotated[str, Entry("a text", absent="ignores", null="ignores")]
     code_file: Annotated[str, Entry("the name of the notebook", absent="refuses")]
     language: Annotated[Literal["python", "r", "rmarkdown"], Entry("python, r or rmarkdown", absent="refuses")]
     kernel_type: Annotated[Literal["notebook", "script"], Entry("notebook or script", absent="refuses")]
@@ -62,11 +63,19 @@ class Kernel(Metadata):
     ]
     machine_shape: Annotated[str | None, Entry("the name of an accelerator")] = None
     dataset_sources: Annotated[Texts, Entry("a list of owner/slug")] = Field(default_factory=list)
-    competition_sources: Annotated[Texts, Entry("a list of slugs")] = Field(default_factory=list)
+    competition_sources: Annotated[Texts, Entry("a list of slugs", null="ignores")] = Field(default_factory=list)
     kernel_sources: Annotated[Texts, Entry("a list of owner/slug")] = Field(default_factory=list)
     model_sources: Annotated[Texts, Entry("a list of owner/model/framework/variation/version")] = Field(
         default_factory=list
     )
-    keywords: Annotated[Texts, Entry("a list of texts")] = Field(default_factory=list)
+    keywords: Annotated[Texts, Entry("a list of texts", null="ignores")] = Field(default_factory=list)
     docker_image_pinning_type: Annotated[Literal["original", "latest"] | None, Entry("original or latest")] = None
     docker_image: Annotated[str | None, Entry("the name of an image")] = None
+
+    @classmethod
+    def told(cls, problem: Problem, values: dict[str, Any]) -> Problem:
+        """With a number the client asks for no id, and it takes true for a number."""
+        nameless = problem.key == "id" and problem.value in (None, "") and values.get("id_no")
+        if nameless or (problem.key == "id_no" and isinstance(problem.value, bool)):
+            return replace(problem, client="ignores")
+        return problem

@@ -31,10 +31,10 @@ class Model(Metadata):
     elsewhere: ClassVar[dict[str, str]] = {"licenseName": "move it to model-instance-metadata.json"}
 
     owner_slug: Annotated[str, Entry("the name of a user", absent="refuses")]
-    title: Annotated[str, Entry("a text", absent="refuses")]
+    title: Annotated[str, Entry("a text", absent="refuses", null="ignores")]
     slug: Annotated[str, Entry("a slug", absent="refuses")]
-    subtitle: Annotated[str, Entry("a text")] = ""
+    subtitle: Annotated[str, Entry("a text", null="ignores")] = ""
     is_private: Annotated[bool, Entry("true or false", absent="refuses")]
     description: Annotated[str, Entry("the model card, in Markdown", absent="refuses")]
-    publish_time: Annotated[str, Entry('a date as YYYY-MM-DD, or ""')] = ""
-    provenance_sources: Annotated[str, Entry("a text")] = ""
+    publish_time: Annotated[str, Entry('a date as YYYY-MM-DD, or ""', empty="ignores")] = ""
+    provenance_sources: Annotated[str, Entry("a text", null="ignores")] = ""

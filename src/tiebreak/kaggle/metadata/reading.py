@@ -78,15 +78,24 @@ class Entry:
 
     Attributes:
         expected: What it must hold, without the rules that are told one by one.
-        absent: What the client does when a key that has to be there is not.
+        absent: What the client does without a key that has to be there.
         mistyped: What the client does with a value of another type.
+        null: What it does with null, where that is something else.
+        empty: What it does with null, 0, false and empty values of another type, where that is something else.
         mend: What mends an absent key.
     """
 
     expected: str
     absent: Client = "refuses"
     mistyped: Client = "refuses"
+    null: Client | None = None
+    empty: Client | None = None
     mend: str = ""
+
+    def client(self, value: object) -> Client:
+        """What the client does with a value of another type."""
+        null = self.null if value is None else None
+        return null or (None if value else self.empty) or self.mistyped
 
 
 class Found(NamedTuple):
@@ -146,6 +155,11 @@ class Metadata(BaseModel):
         return register
 
     @classmethod
+    def told(cls, problem: Problem, values: dict[str, Any]) -> Problem:
+        """A problem as it is told, where what the client does with it depends on the other keys of the file."""
+        return problem
+
+    @classmethod
     def read(cls, path: Path) -> Self:
         """Read a file, or the file of this kind in a folder.
 
@@ -153,17 +167,18 @@ class Metadata(BaseModel):
             MetadataError: It breaks rules; all that the file itself can break are told.
         """
         path = path / cls.file if path.is_dir() else path
-        given, problems = _given(cls, path)
-        problems += _broken(cls, given, path.name, None)
+        values, problems = _given(cls, path)
+        problems += _broken(cls, values, path.name, None)
         if problems:
-            raise MetadataError(problems, path)
-        return cls.model_validate(given)
+            raise MetadataError([cls.told(problem, values) for problem in problems], path)
+        return cls.model_validate(values)
 
     @classmethod
     def problems(cls, folder: Path) -> list[Problem]:
         """Every rule that the file of this kind in a folder breaks, and every rule about what lies beside it."""
-        given, problems = _given(cls, folder / cls.file)
-        return problems + _broken(cls, given, cls.file, folder)
+        values, problems = _given(cls, folder / cls.file)
+        problems += _broken(cls, values, cls.file, folder)
+        return [cls.told(problem, values) for problem in problems]
 
     def text(self) -> str:
         """The JSON: keys in the order of the schema, ASCII alone (the client reads some files in the locale's code)."""
@@ -197,29 +212,29 @@ def _given(cls: type[Metadata], path: Path) -> tuple[dict[str, Any], list[Proble
         return {}, [problem]
     problems = [_twice(path.name, key) for key in content.twice]
     problems += [_unknown(cls, path.name, key, content.values[key]) for key in content.values if key not in _keys(cls)]
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, info in cls.model_fields.items():
         key = info.alias or name
         entry = next(item for item in info.metadata if isinstance(item, Entry))
         if key in content.values:
             try:
-                given[name] = _adapter(cls, name).validate_python(content.values[key])
+                values[name] = _adapter(cls, name).validate_python(content.values[key])
             except ValidationError as error:
                 problems.append(_mistyped(path.name, key, entry, content.values[key], error))
         elif not info.is_required():
-            given[name] = info.get_default(call_default_factory=True, validated_data={})
+            values[name] = info.get_default(call_default_factory=True, validated_data={})
         else:
             problems.append(Problem(path.name, key, None, "is missing", entry.expected, entry.mend, entry.absent))
-    return given, problems
+    return values, problems
 
 
-def _broken(cls: type[Metadata], given: dict[str, Any], file: str, folder: Path | None) -> list[Problem]:
+def _broken(cls: type[Metadata], values: dict[str, Any], file: str, folder: Path | None) -> list[Problem]:
     """The rules that values break. Without a folder only those that need none."""
-    model = cls.model_construct(**given)
+    model = cls.model_construct(**values)
     names = {info.alias or name: name for name, info in cls.model_fields.items()}
     problems = []
     for rule in cls.rules:
-        if any(names[key] not in given for key in rule.keys) or (rule.beside and (folder is None or not given)):
+        if any(names[key] not in values for key in rule.keys) or (rule.beside and (folder is None or not values)):
             continue
         found = rule.find(model, folder) if rule.beside else rule.find(model)
         for value, wrong, mend, key in found:
@@ -272,7 +287,9 @@ def _mistyped(file: str, key: str, entry: Entry, value: object, error: Validatio
     if fault["type"] == "extra_forbidden":
         return Problem(file, place, inner, "is no key", entry.expected, "take it out", "ignores")
     wrong = "is missing" if fault["type"] == "missing" else f"is {_shown(inner)}"
-    return Problem(file, place, None if wrong == "is missing" else inner, wrong, entry.expected, "", entry.mistyped)
+    return Problem(
+        file, place, None if wrong == "is missing" else inner, wrong, entry.expected, "", entry.client(value)
+    )
 
 
 def _keys(cls: type[Metadata]) -> list[str]:
