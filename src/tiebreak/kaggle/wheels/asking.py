@@ -1,15 +1,23 @@
-"""pip as a child process, with whatever configuration the user has for it. Nothing of that is read or written here."""
+"""pip as a child process, with whatever configuration the user has for it. Nothing of that is read or written here.
+
+pip evaluates the markers of requirements for the interpreter that it runs on, whatever `--python-version` and
+`--platform` say, so that it would resolve for another machine than the one that was asked for. The child is therefore
+told what markers mean before pip begins. That is no interface of pip: a pip in which it does nothing resolves as ever,
+and `closure` walks whatever comes of it again.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tiebreak.errors import ResourceError, UsageError
+from tiebreak.kaggle.wheels.target import Target
 
 _ALWAYS: Final = ("--disable-pip-version-check", "--no-input", "--no-color")
 _UNREACHABLE: Final = re.compile(
@@ -17,7 +25,21 @@ _UNREACHABLE: Final = re.compile(
     r"connection (was )?broken|Failed to establish"
 )
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+@")
-_LINES: Final = 6
+_LINES: Final = 8
+_FOR_TARGET: Final = """
+import json, runpy, sys
+environment = json.loads(sys.argv.pop(1))
+try:
+    from pip._vendor.packaging import markers
+    markers.default_environment = lambda: dict(environment)
+except ImportError:
+    pass
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
+
+def _unheard(line: str) -> None:
+    """No one listens."""
 
 
 class PipError(ResourceError):
@@ -29,23 +51,37 @@ class PipError(ResourceError):
 
     def __init__(self, what: str, said: str) -> None:
         self.unreachable = _UNREACHABLE.search(said) is not None
-        errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
-        lines = [*dict.fromkeys(errors or said.strip().splitlines())][-_LINES:]
-        told = "".join(f"\n  pip: {_CREDENTIALS.sub('', line)}" for line in lines)
-        where = "the package index cannot be reached" if self.unreachable else "pip refused"
-        super().__init__(
-            f"{what}: {where}{told}\n",
-            expected="a package index, as pip is configured, that has wheels of each package for this platform",
-            mend="pip config list shows what pip asks; --with NAME==VERSION takes another version",
-        )
+        told = "".join(f"\n  pip: {_CREDENTIALS.sub('', line)}" for line in self._lines(said))
+        if self.unreachable:
+            super().__init__(
+                f"{what}: the package index cannot be reached{told}\n", expected="a network, or wheels in the cache",
+                mend="pip config list shows what pip asks; the same pack made once with a network needs none again",
+            )  # fmt: skip
+        else:
+            super().__init__(
+                f"{what}{told}\n", expected="wheels of each package for this platform, on the index that pip is set to",
+                mend="--with NAME==VERSION takes another version of a package",
+            )  # fmt: skip
+
+    def _lines(self, said: str) -> list[str]:
+        """The lines that tell why."""
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        if self.unreachable:
+            return [next(line for line in lines if _UNREACHABLE.search(line))]
+        start = next((i for i, line in enumerate(lines) if line.startswith("ERROR: ")), -_LINES)
+        return [*dict.fromkeys(line.removeprefix("ERROR: ") for line in lines[start:])][:_LINES]
 
 
-def pip(arguments: Sequence[str], what: str) -> None:
+def pip(
+    arguments: Sequence[str], what: str, *, target: Target | None = None, heard: Callable[[str], None] = _unheard
+) -> None:
     """Run pip.
 
     Args:
         arguments: Its command and options.
         what: What fails if it does, for the message.
+        target: The machine that markers are evaluated for; None: this one.
+        heard: Called with each line of what it says, as it says it.
 
     Raises:
         PipError: It failed; its own words are in the message, without credentials of an index.
@@ -56,8 +92,17 @@ def pip(arguments: Sequence[str], what: str) -> None:
             f"{sys.executable} has no pip", expected="pip, which fetches the wheels",
             mend=f"{sys.executable} -m ensurepip --upgrade",
         )  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", *_ALWAYS, *arguments], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise PipError(what, f"{done.stdout}\n{done.stderr}")
+    said: list[str] = []
+    how = ["-m", "pip"] if target is None else ["-c", _FOR_TARGET, json.dumps(target.environments[-1])]
+    command = [sys.executable, "-P", *how, *_ALWAYS, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        assert running.stdout is not None  # noqa: S101 - it is a pipe
+        try:
+            for line in running.stdout:
+                said.append(line)
+                heard(line)
+        except BaseException:
+            running.kill()
+            raise
+    if running.returncode:
+        raise PipError(what, "".join(said))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,8 +37,7 @@ def fetch(wheels: Sequence[Chosen], target: Target, directory: Path, listener: L
     with listener.progress("wheels", len(wheels), "wheels") as advance:
         advance(len(wheels) - len(missing))
         if missing:
-            _download(missing, target, cache)
-            advance(len(missing))
+            _download(missing, target, cache, lambda line: advance(line.startswith("Collecting ")))
     return [_place(cache / wheel.sha256 / wheel.file, directory / wheel.file) for wheel in wheels]
 
 
@@ -64,24 +63,12 @@ def _whole(cache: Path, wheel: Chosen) -> bool:
     return False
 
 
-def _download(wheels: Sequence[Chosen], target: Target, cache: Path) -> None:
+def _download(wheels: Sequence[Chosen], target: Target, cache: Path, heard: Callable[[str], None]) -> None:
     with TemporaryDirectory(prefix="coming-", dir=cache) as folder:
         lock = Path(folder, "requirements.txt")
         lock.write_text("".join(line(wheel) for wheel in wheels), encoding="utf-8")
-        pip(
-            [
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--require-hashes",
-                *target.options,
-                "--dest",
-                folder,
-                "-r",
-                str(lock),
-            ],
-            f"{len(wheels)} wheels for {target} cannot be fetched",
-        )
+        asked = ["--no-deps", "--require-hashes", *target.options, "--dest", folder, "--requirement", str(lock)]
+        pip(["download", *asked], f"{len(wheels)} wheels for {target} cannot be fetched", heard=heard)
         for wheel in wheels:
             path = Path(folder, wheel.file)
             if not path.is_file() or storage.sha256(path) != wheel.sha256:

@@ -1,7 +1,7 @@
 """From requirements to one version and one file of each package, for the target.
 
-pip resolves; what it resolved is walked again with the markers of the target (`closure`), what lacks is asked for by
-name, and what only this machine would need is left out.
+pip resolves; what it resolved is walked again with the markers of the target (`closure`): what lacks is asked for by
+name, and what nothing on the target asks for is left out.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _resolution(
 def _unmet(reached: Reached, target: Target) -> DataError:
     listing = "\n".join(f"  {lack}" for lack in reached.lacking)
     return DataError(
-        f"pip resolved for this machine, and for {target} that lacks:\n{listing}\n",
+        f"what pip resolved lacks, for {target}:\n{listing}\n",
         expected="versions that meet every requirement there",
         mend=f"--with NAME==VERSION for one of them, or pack with Python {target.python} itself",
     )
@@ -191,11 +191,9 @@ def _report(
     with TemporaryDirectory(prefix="tiebreak-") as folder:
         report, bounds = Path(folder, "report.json"), Path(folder, "constraints.txt")
         bounds.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()), encoding="utf-8")
-        pip(
-            ["install", "--dry-run", "--quiet", "--report", str(report), "--target", str(Path(folder, "nothing")),
-             *target.options, "--constraint", str(bounds), *requirements],
-            f"the wheels for {target} cannot be resolved",
-        )  # fmt: skip
+        asked = ["--target", str(Path(folder, "nothing")), *target.options, "--constraint", str(bounds), *requirements]
+        what = f"the wheels for {target} cannot be resolved"
+        pip(["install", "--dry-run", "--report", str(report), *asked], what, target=target)
         document = json.loads(report.read_text(encoding="utf-8"))
     files: dict[str, tuple[str, str]] = {}
     packages: dict[str, Package] = {}
