@@ -44,6 +44,7 @@ report = Report(working / "tiebreak.json", float(os.environ.get("TIEBREAK_KAGGLE
     (("content", "finding"), """
 with report.stage("find"):
     found = find_inputs(SETTINGS, input_root(), scratch)
+    tell_python(found.wheels, report)
     for what, place in vars(found).items():
         report.say(f"{what}: {place or 'none'}")
 """),
@@ -58,14 +59,14 @@ with report.stage("offline"):
 with report.stage("install"):
     seen = install(found.wheels, scratch / "packages", environment, report)
 """),
-    (("verifying", "running", "judging"), """
+    (("rows", "running", "judging"), """
 with report.stage("judge"):
     ids = ids_of(found.test, SETTINGS["submission"]["id"], environment)
     sample = fitting_sample(found.sample, ids, SETTINGS["submission"], scratch, report)
     report.say(f"{len(ids):,} rows to judge, {report.left() / 3600:.2f} hours left, GPUs: {seen['gpus'] or 'none'}")
     written = judge_rows(SETTINGS, found, sample, seen, environment, scratch, report)
 """),
-    ((), """
+    (("verifying",), """
 with report.stage("verify"):
     rows = verify(written, sample, ids, SETTINGS["submission"])
     refused = refused_connections(environment)
@@ -81,14 +82,6 @@ OPENING: Final = """
 ## Settings
 
 What this notebook was packed for. To change it, pack again: the wheels and the judge go with it.
-"""
-
-CLOSING: Final = """
-## Hand in
-
-The submission is checked once more, by other code than that which wrote it, and only then put where Kaggle looks for
-it. How many rows the cheaper judge did, and how many connections were refused (none, that is the proof), is in
-`tiebreak.json` beside it.
 """
 
 
@@ -118,7 +111,6 @@ def write(path: Path, settings: KernelSettings, *, title: str, about: str) -> No
     for modules, act in STEPS:
         for name in modules:
             cells += _of_module(name)
-        cells += [_markdown(CLOSING)] if not modules else []
         cells.append(_code(act))
     document = {
         "cells": [{"id": _identity(number, cell), **cell} for number, cell in enumerate(cells)],

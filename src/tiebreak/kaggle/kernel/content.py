@@ -14,6 +14,44 @@ from pathlib import Path
 from tiebreak.kaggle.kernel.reporting import NotebookError
 
 
+def by_sha256(files: list[Path], root: Path, name: str, sha256: str, source: str) -> Path:
+    """The folder with the file of this name and content."""
+    named = [path for path in files if path.name == name]
+    for path in named:
+        if sha256_of(path) == sha256:
+            return path.parent
+    others = "; ".join(f"{path} is another one ({sha256_of(path)[:16]})" for path in named[:3])
+    raise NotebookError(
+        f"{name} with sha256 {sha256[:16]}... is nowhere among the {len(files):,} files under {root}"
+        + (f"; {others}" if others else ""),
+        expected="the very version that this notebook was packed with",
+        mend=f"Add Input: what kernel-metadata.json names under {source}, or tiebreak kaggle push once more",
+    )
+
+
+def by_weights(files: list[Path], root: Path, digest: str, scratch: Path) -> Path:
+    """The folder of the base model (or its GGUF file) whose weights have this digest."""
+    tried = []
+    for number, folder in enumerate(sorted({path.parent for path in files if path.name == "config.json"})):
+        tree = unflattened(folder, scratch / f"base-{number}")
+        whole = tree / "model.safetensors"
+        weights = [whole] if whole.is_file() else sorted(tree.glob("model-*-of-*.safetensors"))
+        tried += weights[:1]
+        if weights and weights_digest(weights) == digest:
+            return tree
+    for path in files:
+        if path.suffix == ".gguf":
+            tried.append(path)
+            if weights_digest([path]) == digest:
+                return path
+    raise NotebookError(
+        f"the base model with digest {digest[:16]}... is nowhere under {root}; weights of other models: "
+        + (", ".join(map(str, tried[:3])) or "none"),
+        expected="the very weights that the judge was trained on",
+        mend="Add Input: the model that kernel-metadata.json names under model_sources",
+    )
+
+
 def unflattened(folder: Path, tree: Path) -> Path:
     """The folder itself, or, where `layout.json` says that it was a tree, that tree made of links."""
     if not (folder / "layout.json").is_file():

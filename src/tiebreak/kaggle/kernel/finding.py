@@ -7,13 +7,15 @@ the test file by its name below the folder of its competition.
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak.kaggle.kernel.content import sha256_of, unflattened, weights_digest
-from tiebreak.kaggle.kernel.reporting import NotebookError
+from tiebreak.kaggle.kernel.content import by_sha256, by_weights, unflattened
+from tiebreak.kaggle.kernel.reporting import NotebookError, Report
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,6 @@ class Found:
 def input_root() -> Path:
     """The folder under which Kaggle mounts inputs."""
     return Path(os.environ.get("TIEBREAK_KAGGLE_INPUT", "/kaggle/input"))
-
-
-def working_root() -> Path:
-    """The folder whose files Kaggle keeps."""
-    return Path(os.environ.get("TIEBREAK_KAGGLE_WORKING", "/kaggle/working"))
 
 
 def find_inputs(settings: dict[str, Any], root: Path, scratch: Path) -> Found:
@@ -58,6 +55,17 @@ def find_inputs(settings: dict[str, Any], root: Path, scratch: Path) -> Found:
     return Found(wheels, judge, base, test, sample)
 
 
+def tell_python(wheels: Path, report: Report) -> None:
+    """Say it first of all if the wheels are for another Python than this one."""
+    wanted = json.loads((wheels / "wheelhouse.json").read_text(encoding="utf-8"))["python"]
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if wanted != here:
+        report.warn(
+            f"the wheels are for Python {wanted}, and this is Python {here}: what fits is installed, the rest is left "
+            f"to the image; tiebreak kaggle pack --python {here} gives wheels that all fit"
+        )
+
+
 def survey(root: Path, depth: int = 10) -> list[Path]:
     """Every file below a folder, in order. Links are followed, but no folder is entered twice."""
     found, seen = [], set()
@@ -70,44 +78,6 @@ def survey(root: Path, depth: int = 10) -> list[Path]:
         folders.sort()
         found += [Path(folder, name) for name in names]
     return sorted(found)
-
-
-def by_sha256(files: list[Path], root: Path, name: str, sha256: str, source: str) -> Path:
-    """The folder with the file of this name and content."""
-    named = [path for path in files if path.name == name]
-    for path in named:
-        if sha256_of(path) == sha256:
-            return path.parent
-    others = "; ".join(f"{path} is another one ({sha256_of(path)[:16]})" for path in named[:3])
-    raise NotebookError(
-        f"{name} with sha256 {sha256[:16]}... is nowhere among the {len(files):,} files under {root}"
-        + (f"; {others}" if others else ""),
-        expected="the very version that this notebook was packed with",
-        mend=f"Add Input: what kernel-metadata.json names under {source}, or tiebreak kaggle push once more",
-    )
-
-
-def by_weights(files: list[Path], root: Path, digest: str, scratch: Path) -> Path:
-    """The folder of the base model (or its GGUF file) whose weights have this digest."""
-    tried = []
-    for number, folder in enumerate(sorted({path.parent for path in files if path.name == "config.json"})):
-        tree = unflattened(folder, scratch / f"base-{number}")
-        whole = tree / "model.safetensors"
-        weights = [whole] if whole.is_file() else sorted(tree.glob("model-*-of-*.safetensors"))
-        tried += weights[:1]
-        if weights and weights_digest(weights) == digest:
-            return tree
-    for path in files:
-        if path.suffix == ".gguf":
-            tried.append(path)
-            if weights_digest([path]) == digest:
-                return path
-    raise NotebookError(
-        f"the base model with digest {digest[:16]}... is nowhere under {root}; weights of other models: "
-        + (", ".join(map(str, tried[:3])) or "none"),
-        expected="the very weights that the judge was trained on",
-        mend="Add Input: the model that kernel-metadata.json names under model_sources",
-    )
 
 
 def competition_file(files: list[Path], root: Path, competition: str, name: str) -> Path | None:

@@ -38,11 +38,6 @@ def install(folder: Path, packages: Path, environment: dict[str, str], report: R
     check_wheels(folder, house)
     wheelhouse = Wheelhouse(folder, house)
     chosen = wheelhouse.choose()
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if house["python"] != here:
-        report.warn(
-            f"the wheels are for Python {house['python']}, this image has Python {here}: what fits is installed"
-        )
     for name, why in sorted(wheelhouse.left.items()):
         report.say(f"left to the image: {name} {wheelhouse.image[name]} ({why})")
     report.put(left_to_image={name: wheelhouse.image[name] for name in sorted(wheelhouse.left)})
