@@ -16,10 +16,11 @@ from kaggle_server import KEY, Kaggle
 from tiebreak.errors import DataError, ResourceError, StoppedError, UsageError
 from tiebreak.kaggle import remote
 from tiebreak.kaggle.layout import Layout
+from tiebreak.kaggle.metadata import Kernel
 from tiebreak.kaggle.remote import Done, Pace, Wishes, state
 from tiebreak.listening import Listener
 
-FAST = Wishes(pace=Pace(every=0.0, version=0.3, run=0.3, settle=0.0))
+FAST = Wishes(pace=Pace(every=0.0, version=0.3, run=0.3))
 
 
 @pytest.fixture
@@ -99,12 +100,11 @@ def test_what_changed_is_sent_and_the_notebook_names_the_new_version(
     pack = kaggle_remote.make_pack(tmp_path / "out", judge=True)
     push(pack)
     (pack.model / "judge" / "adapter.safetensors").write_bytes(bytes(3001))
-    metadata = (pack.kernel / "kernel-metadata.json").read_bytes()
     assert actions(push(pack)) == {
         "wheels": ("nothing", 1), "model": ("nothing", 0), "judge": ("version", 2), "kernel": ("version", 2),
     }  # fmt: skip
     assert kaggle.names()[4:] == ["CreateModelInstanceVersion", "SaveKernel"]
     assert kaggle.kernels[KERNEL][1]["modelDataSources"] == [f"{JUDGE}/2"]
-    assert (pack.kernel / "kernel-metadata.json").read_bytes() == metadata
+    assert Kernel.read(pack.kernel).model_sources == [f"{JUDGE}/2"]
     notes = kaggle.requests[[name for name, _ in kaggle.requests].index("CreateModelInstanceVersion")][1]["body"]
     assert notes["versionNotes"].startswith("tiebreak ")

@@ -3,8 +3,10 @@
 from tiebreak.kaggle.remote.client import Client, program, shell
 from tiebreak.kaggle.remote.credentials import Credentials, find
 from tiebreak.kaggle.remote.plan import Only, Step, Wishes, foresee
+from tiebreak.kaggle.remote.pulling import Pulled, archive, outputs
 from tiebreak.kaggle.remote.pushing import send, session, submit, wait
 from tiebreak.kaggle.remote.sending import Done, Push
+from tiebreak.kaggle.remote.standing import Status, questions, status
 from tiebreak.kaggle.remote.waiting import Pace
 
 __all__ = [
@@ -13,15 +15,21 @@ __all__ = [
     "Done",
     "Only",
     "Pace",
+    "Pulled",
     "Push",
+    "Status",
     "Step",
     "Wishes",
+    "archive",
     "find",
     "foresee",
+    "outputs",
     "program",
+    "questions",
     "send",
     "session",
     "shell",
+    "status",
     "submit",
     "wait",
 ]

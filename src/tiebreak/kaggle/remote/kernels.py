@@ -5,17 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from tiebreak.errors import DataError
-from tiebreak.kaggle import layout
+from tiebreak.kaggle.metadata import Kernel
 from tiebreak.kaggle.remote import answers, calls, existing, plan, state, targets, waiting
 from tiebreak.kaggle.remote.existing import KernelRun, Notebook
 from tiebreak.kaggle.remote.sending import Done, Push
@@ -40,11 +35,9 @@ def send(push: Push, kernel: Target) -> Done:
     before = part.version if part is not None else _before(push, kernel)
     why = "not on Kaggle yet" if before == 0 else "it, its wheels or its models changed"
     push.listener.say(f"kernel: {why}: pushing {kernel.id}; Kaggle runs it at once")
-    with (
-        push.noted(kernel.name, Begun(id=kernel.id, digest=digest, before=before)),
-        _staged(kernel, metadata) as folder,
-    ):
-        answer = answers.require(push.client.call(*calls.run_kernel(folder, push.wishes.accelerator)))
+    _name_versions(kernel, metadata)
+    with push.noted(kernel.name, Begun(id=kernel.id, digest=digest, before=before)):
+        answer = answers.require(push.client.call(*calls.run_kernel(kernel.folder, push.wishes.accelerator)))
         found = re.search(r"Kernel version (\d+) successfully pushed", answer.out)
         if found is None:
             raise DataError(f"kaggle kernels push: {answers.reason(answer)}", expected="the number of a version")
@@ -117,18 +110,11 @@ def _cells(kernel: Target) -> list[tuple[str, str]]:
     return existing.cells(kernel.folder / str(kernel.metadata["code_file"]))
 
 
-@contextmanager
-def _staged(kernel: Target, metadata: dict[str, Any]) -> Iterator[Path]:
-    """The notebook's folder, with the metadata that name the right versions; the pack stays as it is."""
-    if metadata == kernel.metadata:
-        yield kernel.folder
-        return
-    with tempfile.TemporaryDirectory(prefix="tiebreak-") as name:
-        folder = Path(name)
-        for file in kernel.files:
-            shutil.copyfile(kernel.folder / file, folder / file)
-        (folder / layout.KERNEL_METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
-        yield folder
+def _name_versions(kernel: Target, metadata: dict[str, Any]) -> None:
+    """Write into the pack which versions of the model the notebook reads: it is part of no digest."""
+    if metadata != kernel.metadata:
+        written = Kernel.read(kernel.folder)
+        written.model_copy(update={"model_sources": metadata["model_sources"]}).write(kernel.folder)
 
 
 def _verify(push: Push, kernel: Target, metadata: dict[str, Any]) -> None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+import tiebreak
 from tiebreak.errors import DataError
 from tiebreak.kaggle.layout import Layout
+from tiebreak.kaggle.packing import record
 from tiebreak.kaggle.remote import calls, state, targets
 from tiebreak.kaggle.remote.calls import Call
 from tiebreak.kaggle.remote.existing import There
@@ -27,7 +29,6 @@ class Wishes:
     Attributes:
         only: Send this alone.
         notes: Notes of new versions; empty: the version of tiebreak and the digest.
-        public: Make the dataset of wheels public, if it is new.
         accelerator: In the place of the machine that the notebook's metadata name.
         rerun: Run the notebook again although nothing changed.
         submit: Hand the notebook in with this message once its run is complete.
@@ -36,7 +37,6 @@ class Wishes:
 
     only: Only | None = None
     notes: str = ""
-    public: bool = False
     accelerator: str | None = None
     rerun: bool = False
     submit: str | None = None
@@ -57,11 +57,15 @@ def wanted(pack: Layout, wishes: Wishes) -> list[Target]:
     return found if wishes.only is None else [target for target in found if target.kind in _KINDS[wishes.only]]
 
 
-def notes(wishes: Wishes, digest: str) -> str:
-    """Notes of a version: they say what it holds."""
-    from tiebreak import __version__
+def notes(pack: Layout, wishes: Wishes, digest: str) -> str:
+    """Notes of a version: as asked for, as packed, or what it holds."""
+    packed = record.read(pack).notes if pack.record.is_file() else ""
+    return wishes.notes or packed or f"tiebreak {tiebreak.__version__}, sha256 {digest[:12]}"
 
-    return wishes.notes or f"tiebreak {__version__}, sha256 {digest[:12]}"
+
+def is_public(pack: Layout) -> bool:
+    """Whether all may see it: a dataset's metadata do not say, so it goes by the notebook that reads it."""
+    return targets.read(pack)[-1].metadata.get("is_private") is False
 
 
 def decide(target: Target, digest: str, card: str, part: Part | None, there: There | None) -> Decision:
@@ -133,7 +137,7 @@ def foresee(pack: Layout, wishes: Wishes) -> list[Step]:
         decision = decide(target, digest, card, part, None if part is None else There(part.version))
         number = (0 if part is None else part.version) + (decision.action in ("create", "version"))
         numbers[target.id] = number
-        made = sending(target, decision.action, wishes, digest)
+        made = sending(target, decision.action, notes(pack, wishes, digest), public=is_public(pack))
         after = (
             [calls.look(target.kind, target.id)] if target.files and decision.action in ("create", "version") else []
         )
@@ -150,12 +154,19 @@ def foresee(pack: Layout, wishes: Wishes) -> list[Step]:
     return steps
 
 
-def sending(target: Target, action: Action, wishes: Wishes, digest: str) -> list[Call]:
-    """The call that carries out a decision; none for nothing."""
+def sending(target: Target, action: Action, notes: str, *, public: bool) -> list[Call]:
+    """The call that carries out a decision; none for nothing.
+
+    Args:
+        target: What is sent.
+        action: What was decided.
+        notes: Of a new version.
+        public: Whether a dataset that is made is for all to see.
+    """
     if action == "create":
-        return [calls.create(target, public=wishes.public)]
+        return [calls.create(target, public=public)]
     if action == "version":
-        return [calls.new_version(target, notes(wishes, digest))]
+        return [calls.new_version(target, notes)]
     return [calls.update(target)] if action == "update" else []
 
 
@@ -164,7 +175,7 @@ def _kernel(kernel: Target, pushed: Pushed, numbers: dict[str, int], wishes: Wis
     named = targets.with_versions(kernel, known | numbers)
     remark = ""
     if named != kernel.metadata:
-        remark = f"its metadata then name {', '.join(named['model_sources'])}; kernel-metadata.json stays as it is"
+        remark = f"kernel-metadata.json then names {', '.join(named['model_sources'])}"
     part = pushed.part(kernel.name, kernel.id)
     made = [calls.run_kernel(kernel.folder, wishes.accelerator), calls.pull_kernel(kernel.id, Path("pulled"))]
     if wishes.submit is not None:

@@ -85,7 +85,8 @@ def send(push: Push, target: Target) -> Done:
     decision = plan.decide(target, digest, card, part, there)
     before = 0 if there is None else there.version
     version = before if part is None or decision.action != "nothing" else part.version
-    for call in plan.sending(target, decision.action, push.wishes, digest):
+    notes = plan.notes(push.pack, push.wishes, digest)
+    for call in plan.sending(target, decision.action, notes, public=plan.is_public(push.pack)):
         push.listener.say(f"{target.name}: {decision.why}: {_doing(decision.action)} {target.id}")
         with push.noted(target.name, Begun(id=target.id, digest=digest, before=before)):
             sends_files = decision.action in ("create", "version") and bool(target.files)

@@ -48,11 +48,6 @@ class Target:
         """Bytes to upload."""
         return sum(self.files.values())
 
-    @property
-    def public(self) -> bool:
-        """Whether all may see it; a dataset's metadata say so by no key that the client reads."""
-        return self.metadata.get("isPrivate") is False
-
     def digest(self) -> str:
         """sha256 of the names and bytes that are uploaded."""
         lines = "".join(f"{name} {storage.sha256(self.folder / name)}\n" for name in sorted(self.files))

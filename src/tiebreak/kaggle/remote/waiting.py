@@ -26,13 +26,16 @@ class Pace:
         every: Between two looks.
         version: For a dataset or a model to become ready.
         run: For a notebook to finish, its time in the queue included.
-        settle: After a push, Kaggle may still tell of the run before; a finished one is believed after this.
     """
 
     every: float = 20.0
     version: float = HOUR / 2
     run: float = 14 * HOUR
-    settle: float = 60.0
+
+    @property
+    def settle(self) -> float:
+        """After a push, Kaggle may still tell of the run before: a finished one is believed after this."""
+        return 3 * self.every
 
 
 def until_ready(client: Client, target: Target, at_least: int, pace: Pace, listener: Listener) -> int:
