@@ -43,19 +43,28 @@ def judge_rows(
         return output
     name = json.loads((found.judge / "judge.json").read_text(encoding="utf-8"))["name"]
     try:
-        for gpus in attempts(seen["gpus"]):
+        for number, gpus in enumerate(attempts(seen["gpus"])):
+            if number:
+                report.warn("on several GPUs the judge did no row: once more, on the first alone")
+                clear(output)
             options = judge_options(settings, found, gpus, seconds=max(report.left() - RESERVE, 1.0))
             run_judge([*common, *options], environment, report, limit=report.left() + GRACE, judge=name)
-            if report.facts["rows_otherwise"] < report.facts["rows"] or report.left() < settings["hours"] * 1800:
+            if report.facts["rows_otherwise"] < report.facts["rows"] or report.left() < report.hours * 1800:
                 break
-            report.warn(f"the judge did no row on {gpus or 'the CPU'}: {report.facts['reason']}")
+        if report.facts["rows_otherwise"]:
+            report.warn(f"{report.facts['rows_otherwise']:,} rows by the cheaper judge: {report.facts['reason']}")
     except NotebookError as error:
         report.warn(f"THE JUDGE FAILED: {error}")
         report.warn("the cheaper judge does all rows")
-        output.unlink(missing_ok=True)
-        shutil.rmtree(scratch / "submission.csv.parts", ignore_errors=True)
+        clear(output)
         run_judge(common, environment, report, limit=GRACE * 4, judge="embedded", reason=str(error))
     return output
+
+
+def clear(output: Path) -> None:
+    """Remove what a run has written, finished or not: the next one is another run."""
+    output.unlink(missing_ok=True)
+    shutil.rmtree(f"{output}.parts", ignore_errors=True)
 
 
 def attempts(gpus: list[str]) -> list[list[str]]:

@@ -16,24 +16,23 @@ from tiebreak.kaggle.kernel.reporting import Report
 
 
 def run_child(
-    command: list[str], environment: dict[str, str], report: Report, *, limit: float
+    command: list[str], environment: dict[str, str], report: Report, *, limit: float, patience: float = 20.0
 ) -> tuple[int, str, list[str]]:
     """Run a program for at most `limit` seconds: its exit code, its stdout, and the lines of its stderr."""
     said: list[str] = []
-    child = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-    )
-    clock = threading.Timer(max(limit, 1.0), end, [child])
-    clock.start()
-    try:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, errors="replace") as child:
+        clock = threading.Timer(max(limit, 1.0), end, [child, patience])
         follow = threading.Thread(target=echo, args=(child, said, report))
+        clock.start()
         follow.start()
-        document = child.stdout.read() if child.stdout else ""
-        code = child.wait()
-        follow.join()
-    finally:
-        clock.cancel()
-        end(child)
+        try:
+            document = child.stdout.read() if child.stdout else ""
+            code = child.wait()
+        finally:
+            clock.cancel()
+            end(child, patience)
+            follow.join()
     return code, document, said
 
 
@@ -44,14 +43,14 @@ def echo(child: subprocess.Popen[str], said: list[str], report: Report) -> None:
         report.say(line.rstrip())
 
 
-def end(child: subprocess.Popen[str]) -> None:
+def end(child: subprocess.Popen[str], patience: float) -> None:
     """End a child; if it does not end by itself, then with all that it started."""
     if child.poll() is not None:
         return
     started = descendants(child.pid)
     child.terminate()
     try:
-        child.wait(20)
+        child.wait(patience)
     except subprocess.TimeoutExpired:
         for process in (child.pid, *started):
             with suppress(ProcessLookupError):
