@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tiebreak.kaggle import layout
 from tiebreak.kaggle.metadata.reading import Entry, Metadata
 
+FORMER: Final = "datapackage.json"
 UPDATE_ONLY: Final = "take it out: only `kaggle datasets metadata --update` reads it"
 
 
@@ -62,6 +63,7 @@ class Dataset(Metadata):
     """
 
     file: ClassVar[str] = layout.DATASET_METADATA
+    former: ClassVar[str] = FORMER
     elsewhere: ClassVar[dict[str, str]] = {
         "isPrivate": "take it out: `kaggle datasets create --public` says it",
         "expectedUpdateFrequency": UPDATE_ONLY,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tiebreak.kaggle import layout
-from tiebreak.kaggle.metadata.dataset import Dataset
+from tiebreak.kaggle.metadata.dataset import FORMER, Dataset
 from tiebreak.kaggle.metadata.instance import Instance
 from tiebreak.kaggle.metadata.reading import Found, Metadata
 
@@ -17,7 +17,7 @@ LEFT_OUT: Final = (
     layout.DATASET_METADATA,
     layout.MODEL_METADATA,
     layout.INSTANCE_METADATA,
-    "datapackage.json",
+    FORMER,
     *COVERS,
 )
 """What the client never uploads, wherever it lies."""

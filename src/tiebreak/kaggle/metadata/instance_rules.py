@@ -46,7 +46,7 @@ def _instance_slugs(instance: Instance) -> Iterator[Found]:
             yield Found(slug, f"is {slug or 'empty'}", f"write {near}" if near else "", key=key)
 
 
-@Instance.rule("framework", expected=f"one of {', '.join(machines.FRAMEWORKS)}", client="refuses")
+@Instance.rule("framework", expected="a framework that Kaggle knows", client="refuses")
 def _instance_framework(instance: Instance) -> Iterator[Found]:
     name = instance.framework
     if machines.framework(name) is None and name not in PLACEHOLDERS.values() and not _unspecified(name):
@@ -65,12 +65,12 @@ def _instance_licence(instance: Instance) -> Iterator[Found]:
         yield Found("", "is empty", "write the name of a licence, such as Apache 2.0")
 
 
-@Instance.rule("licenseName", expected=f"one of {', '.join(licences.MODEL)}", client="ignores")
+@Instance.rule("licenseName", expected="a licence as Kaggle names it for models", client="ignores")
 def _instance_licence_name(instance: Instance) -> Iterator[Found]:
     name = instance.license_name
     if name and name not in licences.MODEL:
         near = licences.near_model(name)
-        yield Found(name, f"is {name}", f"write {near}" if near else "")
+        yield Found(name, f"is {name}", f"write {near}" if near else f"write one of {', '.join(licences.MODEL)}")
 
 
 @Instance.rule("overview", "usage", expected=PLAIN, client="changes")

@@ -59,7 +59,10 @@ class Kernel(Metadata):
     enable_gpu: Annotated[Flag, Entry(FLAG)] = False
     enable_tpu: Annotated[Flag, Entry(FLAG)] = False
     enable_internet: Annotated[
-        Flag, Entry("false, said in so many words", absent="changes", mend='write "enable_internet": false')
+        Flag,
+        Entry(
+            "false, given: without it the client sends true", absent="changes", mend='write "enable_internet": false'
+        ),
     ]
     machine_shape: Annotated[str | None, Entry("the name of an accelerator")] = None
     dataset_sources: Annotated[Texts, Entry("a list of owner/slug")] = Field(default_factory=list)

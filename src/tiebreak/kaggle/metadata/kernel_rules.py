@@ -72,7 +72,8 @@ def _kernel_title_placeholder(kernel: Kernel) -> Iterator[Found]:
 def _kernel_slug_of_title(kernel: Kernel) -> Iterator[Found]:
     owner, slug = slugs.halves(kernel.id)
     wanted = slugs.slugify(kernel.title)
-    if slug and "/" not in slug and kernel.title and slugs.is_plain(kernel.title) and slug != wanted:
+    certain = len(kernel.title) >= MIN_TITLE and slugs.is_plain(kernel.title)
+    if slug and "/" not in slug and certain and slug != wanted:
         mend = f"write {owner}/{wanted}" if len(wanted) >= MIN_SLUG else "choose another title"
         yield Found(kernel.id, f"has the slug {slug}, and the title becomes {wanted or 'nothing'}", mend)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from tiebreak.kaggle.layout import DATASET_METADATA, INSTANCE_METADATA, KERNEL_METADATA, MODEL_METADATA, Layout
@@ -12,7 +13,7 @@ from tiebreak.kaggle.metadata.dataset import Dataset
 from tiebreak.kaggle.metadata.instance import Instance
 from tiebreak.kaggle.metadata.kernel import Kernel
 from tiebreak.kaggle.metadata.model import Model
-from tiebreak.kaggle.metadata.reading import Found, Metadata, MetadataError, Problem, Rule, given
+from tiebreak.kaggle.metadata.reading import Found, Metadata, MetadataError, Problem, Rule, given, key_of
 
 KERNEL: Final = f"kernel/{KERNEL_METADATA}"
 DATASET: Final = f"wheels/{DATASET_METADATA}"
@@ -23,7 +24,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Parts:
-    """The values of all files of a pack, as far as their types are right."""
+    """The values of all files of a pack, as far as they are right by themselves."""
 
     kernel: Values
     dataset: Values
@@ -128,10 +129,12 @@ def problems(pack: Layout) -> list[Problem]:
     if pack.model.is_dir():
         kinds["model"] = Model
         kinds |= {f"model/{folder.name}": Instance for folder in pack.instances()}
-    found = []
+    found: list[Problem] = []
+    values: dict[str, Values] = {}
     for folder, kind in kinds.items():
-        found += [replace(p, file=f"{folder}/{p.file}") for p in kind.problems(pack.root / folder)]
-    values = {folder: given(kind, pack.root / folder) for folder, kind in kinds.items()}
+        single = kind.problems(pack.root / folder)
+        found += [replace(problem, file=f"{folder}/{problem.file}") for problem in single]
+        values[folder] = _sound(kind, pack.root / folder, single)
     instances = {folder: one for folder, one in values.items() if kinds[folder] is Instance}
     return found + _between(Parts(values["kernel"], values["wheels"], values.get("model", {}), instances))
 
@@ -144,6 +147,12 @@ def check(pack: Layout) -> None:
     """
     if found := problems(pack):
         raise MetadataError(found, pack.root)
+
+
+def _sound(kind: type[Metadata], folder: Path, problems: list[Problem]) -> Values:
+    """The values of a file without those that are wrong by themselves: one fault, one problem."""
+    wrong = {problem.key for problem in problems}
+    return {name: value for name, value in given(kind, folder).items() if key_of(kind, name) not in wrong}
 
 
 def _between(parts: Parts) -> list[Problem]:

@@ -134,6 +134,8 @@ class Metadata(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_by_name=True, validate_by_alias=True)
 
     file: ClassVar[str]
+    former: ClassVar[str] = ""
+    """The name that the file once had: Kaggle's client still reads it."""
     elsewhere: ClassVar[dict[str, str]] = {}
     """Keys that people write here, and where what they mean belongs."""
     rules: ClassVar[list[Rule]]
@@ -200,6 +202,11 @@ def given(cls: type[Metadata], folder: Path) -> dict[str, Any]:
     return _given(cls, folder / cls.file)[0]
 
 
+def key_of(cls: type[Metadata], name: str) -> str:
+    """The key of an attribute."""
+    return cls.model_fields[name].alias or name
+
+
 def characters(text: str) -> str:
     """How many characters, in words."""
     return f"{len(text)} character{'s' if len(text) != 1 else ''}"
@@ -214,7 +221,7 @@ def _given(cls: type[Metadata], path: Path) -> tuple[dict[str, Any], list[Proble
     problems += [_unknown(cls, path.name, key, content.values[key]) for key in content.values if key not in _keys(cls)]
     values: dict[str, Any] = {}
     for name, info in cls.model_fields.items():
-        key = info.alias or name
+        key = key_of(cls, name)
         entry = next(item for item in info.metadata if isinstance(item, Entry))
         if key in content.values:
             try:
@@ -231,7 +238,7 @@ def _given(cls: type[Metadata], path: Path) -> tuple[dict[str, Any], list[Proble
 def _broken(cls: type[Metadata], values: dict[str, Any], file: str, folder: Path | None) -> list[Problem]:
     """The rules that values break. Without a folder only those that need none."""
     model = cls.model_construct(**values)
-    names = {info.alias or name: name for name, info in cls.model_fields.items()}
+    names = {key_of(cls, name): name for name in cls.model_fields}
     problems = []
     for rule in cls.rules:
         if any(names[key] not in values for key in rule.keys) or (rule.beside and (folder is None or not values)):
@@ -260,7 +267,7 @@ def _load(cls: type[Metadata], path: Path) -> tuple[_Content, None] | tuple[_Con
     try:
         values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=gather)
     except FileNotFoundError:
-        return nothing, Problem(path.name, WHOLE, None, "does not exist", "that file", f"write {path}", "refuses")
+        return nothing, _absent(cls, path)
     except (OSError, ValueError) as error:
         return nothing, Problem(path.name, WHOLE, None, f"cannot be read: {error}", "JSON in UTF-8", "", "refuses")
     if not isinstance(values, dict):
@@ -269,14 +276,23 @@ def _load(cls: type[Metadata], path: Path) -> tuple[_Content, None] | tuple[_Con
     return _Content(values, twice), None
 
 
+def _absent(cls: type[Metadata], path: Path) -> Problem:
+    if cls.former and path.with_name(cls.former).is_file():
+        mend = f"rename {cls.former} to {path.name}"
+        return Problem(path.name, WHOLE, None, "does not exist", "the file under this name", mend, "ignores")
+    return Problem(path.name, WHOLE, None, "does not exist", "that file", "pack again", "refuses")
+
+
 def _twice(file: str, key: str) -> Problem:
     return Problem(file, key, None, "is given twice", "each key once", "keep one: the last counts", "ignores")
 
 
 def _unknown(cls: type[Metadata], file: str, key: str, value: object) -> Problem:
     near = get_close_matches(key, _keys(cls), n=1, cutoff=0.75)
-    mend = cls.elsewhere.get(key) or (f"write {near[0]}" if near else "take it out")
-    return Problem(file, key, value, "is no key of this file", f"one of {', '.join(_keys(cls))}", mend, "ignores")
+    mend = cls.elsewhere.get(key) or (
+        f"write {near[0]}" if near else f"take it out (there are {', '.join(_keys(cls))})"
+    )
+    return Problem(file, key, value, "is unknown", "a key that Kaggle reads from this file", mend, "ignores")
 
 
 def _mistyped(file: str, key: str, entry: Entry, value: object, error: ValidationError) -> Problem:
@@ -285,7 +301,7 @@ def _mistyped(file: str, key: str, entry: Entry, value: object, error: Validatio
     place = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
     inner = fault["input"] if fault["loc"] else value
     if fault["type"] == "extra_forbidden":
-        return Problem(file, place, inner, "is no key", entry.expected, "take it out", "ignores")
+        return Problem(file, place, inner, "is unknown", entry.expected, "take it out", "ignores")
     wrong = "is missing" if fault["type"] == "missing" else f"is {_shown(inner)}"
     return Problem(
         file, place, None if wrong == "is missing" else inner, wrong, entry.expected, "", entry.client(value)
@@ -293,7 +309,7 @@ def _mistyped(file: str, key: str, entry: Entry, value: object, error: Validatio
 
 
 def _keys(cls: type[Metadata]) -> list[str]:
-    return [info.alias or name for name, info in cls.model_fields.items()]
+    return [key_of(cls, name) for name in cls.model_fields]
 
 
 @cache

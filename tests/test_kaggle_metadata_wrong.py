@@ -1,0 +1,171 @@
+"""Every rule on Kaggle's metadata, broken once: one error, word for word, and what the official client does with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from kaggle_official import Official
+from kaggle_wrong import ALL, DATASET, KERNEL, MODEL, RIGHT, Wrong, write_pack
+from tiebreak.kaggle import metadata
+from tiebreak.kaggle.layout import Layout
+from tiebreak.kaggle.metadata import Dataset, Instance, Kernel, MetadataError, Model, pack
+from tiebreak.kaggle.metadata.reading import IN_WORDS, Client
+
+pytest.importorskip("kaggle", reason="the client comes with the extra kaggle")
+
+TEXTS = (Path(__file__).parent / "kaggle_wrong.txt").read_text(encoding="utf-8").splitlines()
+STRUCTURE = {"no file", "old name", "no JSON", "no UTF-8", "no object", "twice", "unknown key", "missing", "mistyped"}
+
+
+@pytest.fixture
+def official(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Official:
+    home = tmp_path / "home"
+    home.mkdir()
+    return Official(monkeypatch, home)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "pack"
+    write_pack(root)
+    return root
+
+
+def sent(request: dict[str, Any], path: str) -> Any:
+    """What stands at a dotted path of a request; the API leaves out what is false or empty."""
+    for part in path.split("."):
+        request = request.get(part, False) if isinstance(request, dict) else request[int(part)]
+    return request
+
+
+def broken(cases: tuple[Wrong, ...]) -> list[Any]:
+    counts: dict[str, int] = {}
+    params = []
+    for case, text in zip(cases, TEXTS, strict=True):
+        counts[case.rule] = counts.get(case.rule, 0) + 1
+        params.append(pytest.param(case, text, id=f"{case.rule.replace(' ', '-')}-{counts[case.rule]}"))
+    return params
+
+
+@pytest.mark.parametrize(("case", "text"), broken(ALL))
+def test_one_broken_rule_is_one_error_word_for_word_and_the_client_does_what_it_says(
+    case: Wrong, text: str, root: Path, official: Official, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case.apply(root)
+    (problem,) = metadata.problems(Layout(root))
+    assert str(problem) == text
+    assert problem.file == case.file
+
+    outcome = official.push(root / case.file, capsys)
+    if problem.client == "refuses":
+        assert outcome.error is not None
+        assert outcome.sent is None
+        return
+    assert outcome.error is None
+    assert outcome.sent is not None
+    for path, value in case.sent.items():
+        assert sent(outcome.sent, path) == value
+    assert case.sent or problem.client == "ignores", "a file that the client changes needs proof of it"
+
+
+def test_there_are_forty_wrong_files_and_more_and_no_rule_without_one() -> None:
+    rules = {rule.name for kind in (Kernel, Dataset, Model, Instance) for rule in kind.rules}
+    rules |= {rule.name for _, rule in pack.RULES}
+    assert {case.rule for case in ALL} == rules | STRUCTURE
+    assert len(TEXTS) == len(ALL) >= 40
+    assert len(set(TEXTS)) == len(TEXTS)
+
+
+def test_our_files_are_taken_by_the_client_and_arrive_as_they_were_written(root: Path, official: Official) -> None:
+    assert metadata.problems(Layout(root)) == []
+    outcomes = {name: official.push(root / name) for name in RIGHT}
+    assert [outcome.error for outcome in outcomes.values()] == [None] * len(RIGHT)
+
+    kernel = outcomes[KERNEL].sent
+    assert kernel is not None
+    assert kernel["datasetDataSources"] == RIGHT[KERNEL]["dataset_sources"]
+    assert kernel["modelDataSources"] == RIGHT[KERNEL]["model_sources"]
+    assert kernel["enableInternet"] is False
+    assert kernel["machineShape"] == "NvidiaTeslaT4"
+    assert json.loads(kernel["text"])["nbformat"] == 4
+    assert outcomes[DATASET].uploads == ["rows.csv", "wheelhouse.json"]
+    assert outcomes[MODEL].sent is not None
+    assert outcomes[MODEL].sent["description"] == RIGHT[MODEL]["description"]
+
+
+def test_all_problems_of_all_files_come_at_once_one_a_line(root: Path) -> None:
+    for case in ALL:
+        if case.rule in ("kernel_internet", "dataset_title_length", "model_date", "instance_framework"):
+            case.apply(root)
+    with pytest.raises(MetadataError) as raised:
+        metadata.check(Layout(root))
+    lines = str(raised.value).splitlines()
+    assert lines[0] == f"{root}: 4 problems in the metadata for Kaggle:"
+    assert [line.split(":")[0].strip() for line in lines[1:]] == [
+        "kernel/kernel-metadata.json",
+        "wheels/dataset-metadata.json",
+        "model/model-metadata.json",
+        "model/judge/model-instance-metadata.json",
+    ]
+    assert raised.value.exit_code == 3
+    assert [problem.client for problem in raised.value.problems] == ["ignores", "refuses", "refuses", "refuses"]
+
+
+WRONG_VALUES: tuple[Any, ...] = (None, 7, 0, 1.5, "x", "", [], {}, [3], [None], True, False, {"name": 3}, [{}], ["x"])
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_with_any_value_of_any_type_under_any_key_the_client_refuses_where_we_say_so_and_nowhere_else(
+    name: str, root: Path, official: Official, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = {"kernel-metadata.json": Kernel, "dataset-metadata.json": Dataset, "model-metadata.json": Model}
+    kind = kinds.get(Path(name).name, Instance)
+    folder = (root / name).parent
+    numbered = {**RIGHT[name], "id_no": 5} if kind in (Kernel, Dataset) else RIGHT[name]
+    for start in (RIGHT[name], numbered):
+        for key in start:
+            for value in WRONG_VALUES:
+                (root / name).write_text(json.dumps({**start, key: value}), encoding="utf-8")
+                problems = kind.problems(folder)
+                outcome = official.push(root / name, capsys)
+                refused = any(problem.client == "refuses" for problem in problems)
+                assert (outcome.error is not None) == refused, (key, value, problems, outcome.error)
+            (root / name).write_text(json.dumps({k: v for k, v in start.items() if k != key}), encoding="utf-8")
+            refused = any(problem.client == "refuses" for problem in kind.problems(folder))
+            assert (official.push(root / name, capsys).error is not None) == refused, key
+
+
+def test_the_templates_of_the_client_itself_are_far_from_right(official: Official, tmp_path: Path) -> None:
+    """What `kaggle ... init` writes breaks several rules of each kind; none of it reaches Kaggle unseen."""
+    official.api.kernels_initialize(str(tmp_path))
+    official.api.dataset_initialize(str(tmp_path))
+    official.api.model_initialize(str(tmp_path))
+    official.api.model_instance_initialize(str(tmp_path))
+    keys = {kind.__name__: {p.key for p in kind.problems(tmp_path)} for kind in (Kernel, Dataset, Model, Instance)}
+    assert {"title", "id", "language", "kernel_type", "enable_internet", "code_file"} <= keys["Kernel"]
+    assert {"title", "id"} <= keys["Dataset"]
+    assert {"title", "slug", "ownerSlug"} <= keys["Model"]
+    assert {"ownerSlug", "modelSlug", "instanceSlug", "framework", "baseModelInstanceId"} <= keys["Instance"]
+
+
+def test_what_the_client_does_is_said_in_words_for_each() -> None:
+    assert set(IN_WORDS) == set(get_args(Client))
+
+
+def test_neither_torch_nor_the_client_is_needed_to_check(root: Path) -> None:
+    code = (
+        "import sys, pathlib; from tiebreak.kaggle import metadata; from tiebreak.kaggle.layout import Layout; "
+        f"metadata.check(Layout(pathlib.Path({str(root)!r}))); "
+        "print([name for name in ('torch', 'kaggle', 'nbformat', 'slugify', 'bleach') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=True
+    )
+    assert done.stdout.strip() == "[]"
