@@ -94,9 +94,3 @@ def refuse_network(folder: Path) -> None:
     packages = next(folder.glob("lib/python*/site-packages"))
     shutil.copyfile(_REFUSING, packages / "tiebreak_refusing.py")
     (packages / "tiebreak_refusing.pth").write_text("import tiebreak_refusing\n", encoding="utf-8")
-
-
-def refused(folder: Path) -> list[str]:
-    """What was refused in it."""
-    file = folder / "refused.txt"
-    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []

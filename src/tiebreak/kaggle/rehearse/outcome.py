@@ -91,6 +91,11 @@ def keep(working: Path, folder: Path, notebook: Notebook, ended: Ended) -> None:
     storage.write_text(folder / EXECUTED, notebook.executed(ended.lines))
 
 
+def size(folder: Path) -> int:
+    """Bytes of all files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def report_of(folder: Path) -> dict[str, Any]:
     """The notebook's own report; empty where it left none."""
     try:

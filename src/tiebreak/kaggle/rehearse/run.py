@@ -24,6 +24,9 @@ from tiebreak.listening import SILENT, Listener
 MEMORY: Final = 30.0
 """GiB that Kaggle gives a notebook."""
 
+DISK: Final = 20.0
+"""GiB that Kaggle keeps of what a notebook writes."""
+
 _RESERVE: Final = 0.5
 """Hours between what Kaggle gives a notebook and what the notebook is told."""
 _TAIL: Final = 12
@@ -106,7 +109,7 @@ def run(
         )  # fmt: skip
         folder = keep if keep is not None else Path(tempfile.mkdtemp(prefix="tiebreak-rehearsal-"))
         outcome.keep(box.kaggle / "working", folder, notebook, ended)
-        _hold(box, walls, ended)
+        _hold(box, walls, notebook, ended)
         count = _submission(folder, files, told.settings.submission, ended)
         report = outcome.report_of(folder)
         stages = {"environment": made, **(report.get("stages") or {"notebook": ended.seconds})}
@@ -114,7 +117,7 @@ def run(
             folder, folder / outcome.SUBMISSION, count, report.get("rows_otherwise") or 0, report.get("reason"),
             {name: round(float(seconds), 3) for name, seconds in stages.items()}, round(time.monotonic() - began, 3),
             ended.meter.peak, int(limits.memory), ended.meter.series, walls,
-            len(box.refused()) + int(report.get("network_refused") or 0), python.version, report, folder / outcome.LOG,
+            int(report.get("network_refused") or 0), python.version, report, folder / outcome.LOG,
         )  # fmt: skip
     outcome.write(rehearsal)
     return rehearsal
@@ -134,7 +137,7 @@ def _environment(limits: _Limits, rows: int | None) -> dict[str, str]:
     return {"TIEBREAK_KAGGLE_HOURS": repr(limits.told), **rerun}
 
 
-def _hold(box: sandbox.Sandbox, walls: sandbox.Walls, ended: Ended) -> None:
+def _hold(box: sandbox.Sandbox, walls: sandbox.Walls, notebook: Notebook, ended: Ended) -> None:
     """What must be so whatever the submission is like."""
     if not walls.hold:
         raise FailedError(f"the notebook could have reached the network ({walls})", expected="no way out")
@@ -149,8 +152,11 @@ def _hold(box: sandbox.Sandbox, walls: sandbox.Walls, ended: Ended) -> None:
         raise TooMuchError(
             f"the notebook was ended: {ended.why}\n{_tail(ended)}", expected="what Kaggle gives a notebook"
         )
+    if (written := outcome.size(box.kaggle / "working")) > DISK * GIB:
+        raise TooMuchError(f"the notebook left {written / GIB:.1f} GiB", expected=f"{DISK:.0f} GiB, as Kaggle keeps")
     if ended.code:
-        raise FailedError(f"the notebook failed with exit code {ended.code}:\n{_tail(ended)}")
+        where = notebook.name(ended.cell)
+        raise FailedError(f"the notebook failed with exit code {ended.code} at {where!r}:\n{_tail(ended)}")
 
 
 def _submission(folder: Path, files: competition.Competition, form: Submission, ended: Ended) -> int:

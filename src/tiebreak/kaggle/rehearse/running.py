@@ -27,6 +27,7 @@ class Ended:
 
     Attributes:
         code: Exit code; above 128 the number of a signal more.
+        cell: Position of the cell that it was in.
         lines: All that it printed.
         seconds: That it took.
         meter: Its memory over time.
@@ -34,6 +35,7 @@ class Ended:
     """
 
     code: int
+    cell: int
     lines: list[Line]
     seconds: float
     meter: memory.Meter
@@ -64,7 +66,7 @@ def follow(process: subprocess.Popen[bytes], *, most: float, seconds: float, hea
         raise
     code = process.wait()
     reader.feed(b"\n" if reader.rest else b"")
-    return Ended(code if code >= 0 else 128 - code, reader.lines, time.monotonic() - began, meter, why)
+    return Ended(code if code >= 0 else 128 - code, reader.cell, reader.lines, time.monotonic() - began, meter, why)
 
 
 def _blocks(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
@@ -115,7 +117,7 @@ class _Reader:
     def __init__(self, hear: Callable[[Line], None], began: float) -> None:
         self.lines: list[Line] = []
         self.rest = b""
-        self._cell = -1
+        self.cell = -1
         self._hear = hear
         self._began = began
 
@@ -124,9 +126,9 @@ class _Reader:
         for raw in whole:
             text = raw.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2]
             if text.startswith(MARK):
-                self._cell = int(text.removeprefix(MARK))
+                self.cell = int(text.removeprefix(MARK))
                 continue
-            line = Line(time.monotonic() - self._began, self._cell, text)
+            line = Line(time.monotonic() - self._began, self.cell, text)
             self.lines.append(line)
             self._hear(line)
 

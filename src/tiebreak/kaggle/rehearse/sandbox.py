@@ -141,7 +141,6 @@ class Sandbox:
             env=environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
         seen = json.loads(probe.stdout)
-        (self.image / "refused.txt").unlink(missing_ok=True)
         (self.kaggle / "input" / ".written").unlink(missing_ok=True)
         process = subprocess.Popen(
             [sys.executable, "-I", str(_HERE / "bare.py"), *command],
@@ -156,10 +155,6 @@ class Sandbox:
             return []
         after = _digests(self.kaggle / "input")
         return sorted(name for name in self._before.keys() | after.keys() if self._before.get(name) != after.get(name))
-
-    def refused(self) -> list[str]:
-        """The connections that Python refused, where there are no namespaces."""
-        return images.refused(self.image)
 
     def close(self) -> None:
         """Remove everything."""
@@ -216,7 +211,11 @@ def prepare(isolation: Isolation = "auto") -> Sandbox:
         UsageError: Namespaces were asked for, and this machine has none.
     """
     folder = Path(tempfile.mkdtemp(prefix="tiebreak-kaggle-"))
-    reason = "as asked" if isolation == "python" else _refusal(folder)
+    try:
+        reason = "as asked" if isolation == "python" else _refusal(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     if reason and isolation == "namespaces":
         shutil.rmtree(folder)
         raise UsageError(
