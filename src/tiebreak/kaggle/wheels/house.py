@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,10 @@ from tiebreak.listening import SILENT, Listener
 
 FORMAT: Final = 1
 _LOCK_HEAD: Final = "# pip install --no-index --no-deps --require-hashes --find-links . --target PLACE -r {file}\n"
+_WITHOUT_TORCH: Final = (
+    "torch is not among the wheels, the index has only builds with CUDA for {target}: the image must bring it, and "
+    "where it does not, the pack cannot run"
+)
 
 
 class Wheel(BaseModel):
@@ -36,10 +40,10 @@ class Wheel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    file: str
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+!-]+\.whl$")]
     name: str
     version: str
-    sha256: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: int
     image: bool = False
 
@@ -112,14 +116,11 @@ def build(
         UsageError: The parent directory does not exist.
         ResourceError: The disk is full.
     """
-    found = locked.resolution(requirements, target, torch=torch, listener=listener)
-    if found.torch == "image only":
-        listener.say(
-            f"{TORCH} is not among the wheels: the index has only builds with CUDA for {target} (the image's own is "
-            "used; here the pack cannot be run)"
-        )
     with storage.replacing(directory) as aside:
         aside.mkdir()
+        found = locked.resolution(requirements, target, torch=torch, listener=listener)
+        if found.torch == "image only":
+            listener.say(_WITHOUT_TORCH.format(target=target))
         paths = downloading.fetch(found.wheels, target, aside, listener)
         wheels = [_wheel(path, one) for path, one in zip(paths, found.wheels, strict=True)]
         if tiebreak:
