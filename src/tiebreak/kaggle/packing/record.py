@@ -161,7 +161,7 @@ def check(pack: Layout, listener: Listener = SILENT) -> Record:
     if wrong := list(_differences(found.parts, parts(pack, listener))):
         listing = "\n".join(f"  {line}" for line in wrong)
         raise DataError(
-            f"{pack.root}: {len(wrong)} file{'s are' if len(wrong) > 1 else ' is'} not as packed:\n{listing}",
+            f"{pack.root}: {len(wrong)} file{'s are' if len(wrong) > 1 else ' is'} not as packed:\n{listing}\n",
             mend="tiebreak kaggle pack with the same options",
         )
     return found
