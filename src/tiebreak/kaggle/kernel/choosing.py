@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -27,14 +28,12 @@ class Wheelhouse:
     Args:
         folder: Where they lie.
         house: What `wheelhouse.json` says.
-        image: Versions of the packages of the image, by name.
+        image: The packages of the image, by name: `version` and `requires` of each.
     """
 
-    def __init__(self, folder: Path, house: dict[str, Any], image: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, house: dict[str, Any], image: Mapping[str, Any] | None = None) -> None:
         if importlib.util.find_spec("pip") is None:
-            raise NotebookError(
-                "this Python has no pip", expected="an image with pip", mend=f"{sys.executable} -m ensurepip"
-            )
+            raise NotebookError("this Python has no pip", mend=f"{sys.executable} -m ensurepip")
         parts = ("requirements", "tags", "utils", "specifiers", "markers")
         self.packaging = {part: import_module(f"pip._vendor.packaging.{part}") for part in parts}
         self.tags = frozenset(self.packaging["tags"].sys_tags())
@@ -47,12 +46,14 @@ class Wheelhouse:
     def choose(self) -> list[dict[str, Any]]:
         """The wheels to install; `left` then says of the others why not."""
         self.left = {name: "it is not for this Python" for name in self.wheels if not self.fits(name)}
-        if self.wheels.get("torch", {}).get("image") and self.torch_of_image_suffices():
+        if self.torch_of_image_suffices():
             ours = {name for name, wheel in self.wheels.items() if wheel["image"]}
-            self.left |= dict.fromkeys(ours & self.image.keys(), "the image has its own, which knows the GPUs")
+            self.left |= dict.fromkeys(ours & self.image.keys(), "the image's own knows the GPUs")
         while found := self.first_misfit():
             self.left |= found
         lacking = [f"{name} ({why})" for name, why in sorted(self.left.items()) if name not in self.image]
+        if self.house.get("torch") == "image only" and not self.torch_of_image_suffices():
+            lacking.append(f"torch{self.least('torch')} (its own: {self.version('torch') or 'none'})")
         if lacking:
             here = f"{sys.version_info.major}.{sys.version_info.minor}"
             raise NotebookError(
@@ -71,10 +72,10 @@ class Wheelhouse:
         return not self.tags.isdisjoint(tags) and bool(wanted.contains(here, prereleases=True))
 
     def torch_of_image_suffices(self) -> bool:
-        """Whether the image has a torch, and one that every wheel that needs torch accepts."""
-        version = self.image.get("torch")
+        """Whether the image has a torch that will do for all wheels; False too if none needs one."""
         asking = [need for name in self.wheels for need in self.needs(name) if self.canonical(need.name) == "torch"]
-        return version is not None and all(need.specifier.contains(version, prereleases=True) for need in asking)
+        version = self.version("torch")
+        return bool(version) and bool(asking) and all(accepts(need, version) for need in asking)
 
     def first_misfit(self) -> dict[str, str]:
         """A wheel that does not go together with a package of the image, and why; empty: all do."""
@@ -83,24 +84,43 @@ class Wheelhouse:
                 other = self.canonical(need.name)
                 if other not in self.wheels or (name in self.left) == (other in self.left):
                     continue
-                version = self.image.get(other, "") if other in self.left else self.wheels[other]["version"]
-                if version and not need.specifier.contains(version, prereleases=True):
+                version = self.version(other) if other in self.left else self.wheels[other]["version"]
+                if version and not accepts(need, version):
                     ours, theirs = (other, name) if name in self.left else (name, other)
-                    return {ours: f"{name} needs {need}; {theirs} is the image's own, {self.image.get(theirs)}"}
+                    return {ours: f"{name} needs {need}; {theirs} is the image's own, {self.version(theirs)}"}
         return {}
 
     def needs(self, name: str) -> list[Any]:
         """The requirements of a package, as it will be: the wheel's, or those of the image's own."""
         texts = self.metadata[name].get_all("Requires-Dist") or []
         if name in self.left:
-            texts = importlib.metadata.requires(name) or [] if name in self.image else []
+            texts = (self.image[name].requires or []) if name in self.image else []
         found = [self.packaging["requirements"].Requirement(text) for text in texts]
-        # What tiebreak can do without is needed all the same where it is in the house.
-        return [need for need in found if name == "tiebreak" or not need.marker or need.marker.evaluate({"extra": ""})]
+        if name == "tiebreak":  # its wheel names what was tested; with what else it runs says the wheelhouse
+            for need in found:
+                if known := self.least(need.name):
+                    need.specifier = self.packaging["specifiers"].SpecifierSet(known)
+            return found
+        return [need for need in found if not need.marker or need.marker.evaluate({"extra": ""})]
+
+    def least(self, name: str) -> str:
+        """The versions of a package with which its dependants run, where the wheelhouse says it."""
+        name = self.canonical(name)
+        oldest = self.house.get("image_at_least", {}).get(name)
+        return str(self.wheels.get(name, {}).get("accepts") or (f">={oldest}" if oldest else ""))
+
+    def version(self, name: str) -> str:
+        """The version that the image has; empty: none."""
+        return str(self.image[name].version) if name in self.image else ""
 
     def canonical(self, name: str) -> str:
         """The one spelling of a package's name."""
         return str(self.packaging["utils"].canonicalize_name(name))
+
+
+def accepts(need: Any, version: str) -> bool:
+    """Whether a requirement is met by a version."""
+    return bool(need.specifier.contains(version, prereleases=True))
 
 
 def metadata_of(wheel: Path) -> Any:
@@ -110,10 +130,10 @@ def metadata_of(wheel: Path) -> Any:
         return HeaderParser().parsestr(archive.read(name).decode("utf-8"))
 
 
-def packages_of_image() -> dict[str, str]:
-    """The versions of all packages that this Python has, by name."""
-    found: dict[str, str] = {}
+def packages_of_image() -> dict[str, Any]:
+    """All packages that this Python has, by name; of two the one that it would import."""
+    found: dict[str, Any] = {}
     for package in importlib.metadata.distributions():
         if name := package.metadata["Name"]:
-            found.setdefault(name.lower().replace("_", "-").replace(".", "-"), package.version)
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), package)
     return found

@@ -39,8 +39,8 @@ def install(folder: Path, packages: Path, environment: dict[str, str], report: R
     wheelhouse = Wheelhouse(folder, house)
     chosen = wheelhouse.choose()
     for name, why in sorted(wheelhouse.left.items()):
-        report.say(f"left to the image: {name} {wheelhouse.image[name]} ({why})")
-    report.put(left_to_image={name: wheelhouse.image[name] for name in sorted(wheelhouse.left)})
+        report.say(f"left to the image: {name} {wheelhouse.version(name)} ({why})")
+    report.put(left_to_image={name: wheelhouse.version(name) for name in sorted(wheelhouse.left)})
     run_pip(folder, packages, chosen, environment)
     network = house.get("torch") is not None or any(wheel["name"] == "torch" for wheel in house["wheels"])
     seen = look(environment, torch=network)

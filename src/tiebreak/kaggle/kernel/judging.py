@@ -36,9 +36,11 @@ def judge_rows(
     if found.judge is None:
         run_judge(common, environment, report, limit=report.left() + GRACE, judge="embedded")
         return output
+    driver = nvidia_smi()
+    if driver != "absent" and not seen["gpus"]:
+        report.warn(f"torch {seen.get('torch', 'is absent')} sees no GPU, but nvidia-smi says: {driver}")
     if settings["needs_gpu"] and not seen["gpus"]:
-        torch = seen.get("torch", "is absent")
-        report.warn(f"no GPU (torch {torch}, nvidia-smi: {nvidia_smi()}): the cheaper judge does all rows")
+        report.warn("without a GPU there is no time for this judge: the cheaper judge does all rows")
         run_judge(common, environment, report, limit=report.left() + GRACE, judge="embedded", reason="no GPU")
         return output
     name = json.loads((found.judge / "judge.json").read_text(encoding="utf-8"))["name"]

@@ -1,0 +1,229 @@
+"""Which wheels are installed, which are left to the image, and what happens when they do not fit together."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import venv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kaggle_packed import HERE, house, pretender, wheel
+from tiebreak.kaggle.kernel import guard, installing, offline
+from tiebreak.kaggle.kernel.choosing import Wheelhouse, packages_of_image
+from tiebreak.kaggle.kernel.reporting import NotebookError, Report
+
+OTHER = "cp399-cp399-manylinux_2_17_x86_64"
+THIS = f"cp{HERE.replace('.', '')}-cp{HERE.replace('.', '')}-linux_x86_64"
+
+
+def image(**packages: str | tuple[str, list[str]]) -> dict[str, Any]:
+    found = {}
+    for name, said in packages.items():
+        version, requires = said if isinstance(said, tuple) else (said, [])
+        found[name.replace("_", "-")] = SimpleNamespace(version=version, requires=requires)
+    return found
+
+
+def wheelhouse(folder: Path, wheels: list[dict[str, Any]], there: dict[str, Any], **said: Any) -> Wheelhouse:
+    document = {"python": "3.99", "wheels": wheels, "torch": None, "image_at_least": {}} | said
+    return Wheelhouse(folder, document, there)
+
+
+def chosen(house: Wheelhouse) -> list[str]:
+    return [wheel["name"] for wheel in house.choose()]
+
+
+def test_where_all_fits_all_is_installed(tmp_path: Path) -> None:
+    wheels = [wheel(tmp_path, "tiebreak", "1", requires=("numpy==2",)), wheel(tmp_path, "numpy", "2", tag=THIS)]
+    found = wheelhouse(tmp_path, wheels, image(numpy="1.26"))
+    assert chosen(found) == ["numpy", "tiebreak"]
+    assert found.left == {}
+
+
+def test_wheels_for_another_python_are_left_to_the_image(tmp_path: Path) -> None:
+    wheels = [
+        wheel(tmp_path, "tiebreak", "1", requires=("numpy>=1.26", "rich")), wheel(tmp_path, "numpy", "2", tag=OTHER),
+        wheel(tmp_path, "rich", "15"), wheel(tmp_path, "polars-runtime", "2", tag="cp39-abi3-manylinux_2_17_x86_64"),
+    ]  # fmt: skip
+    found = wheelhouse(tmp_path, wheels, image(numpy="2.1.3", rich="13"))
+    assert chosen(found) == ["polars-runtime", "rich", "tiebreak"]
+    assert found.left == {"numpy": "it is not for this Python"}
+
+
+def test_pins_are_followed_until_all_fits(tmp_path: Path) -> None:
+    wheels = [
+        wheel(tmp_path, "tiebreak", "1", requires=("pydantic>=2.10",)),
+        wheel(tmp_path, "pydantic", "2.14", requires=("pydantic_core==2.50", "typing-extensions>=4")),
+        wheel(tmp_path, "pydantic-core", "2.50", tag=OTHER), wheel(tmp_path, "typing-extensions", "4.16"),
+    ]  # fmt: skip
+    there = image(pydantic=("2.11", ["pydantic-core==2.33"]), pydantic_core="2.33")
+    found = wheelhouse(tmp_path, wheels, there)
+    assert chosen(found) == ["tiebreak", "typing-extensions"]
+    assert found.left["pydantic"] == "pydantic needs pydantic_core==2.50; pydantic-core is the image's own, 2.33"
+
+
+def test_what_the_image_s_own_package_needs_counts_too(tmp_path: Path) -> None:
+    wheels = [
+        wheel(tmp_path, "tiebreak", "1", requires=("core", "shared")), wheel(tmp_path, "core", "2", tag=OTHER),
+        wheel(tmp_path, "shared", "9"),
+    ]  # fmt: skip
+    found = wheelhouse(tmp_path, wheels, image(core=("1", ["shared<9", 'shared<1; extra == "odd"']), shared="8"))
+    assert chosen(found) == ["tiebreak"]
+    assert found.left["shared"] == "core needs shared<9; core is the image's own, 1"
+
+
+@pytest.mark.parametrize("there", [image(), image(numpy="1.20")])
+def test_what_lacks_is_named_with_what_mends_it(tmp_path: Path, there: dict[str, Any]) -> None:
+    wheels = [
+        wheel(tmp_path, "tiebreak", "1", requires=("numpy>=1.26",)), wheel(tmp_path, "numpy", "2", tag=OTHER),
+    ]  # fmt: skip
+    lacking = (
+        "tiebreak (tiebreak needs numpy>=1.26; numpy is the image's own, 1.20)" if there
+        else "numpy (it is not for this Python)"
+    )  # fmt: skip
+    with pytest.raises(NotebookError) as raised:
+        wheelhouse(tmp_path, wheels, there).choose()
+    assert str(raised.value) == (
+        f"the wheels are for Python 3.99, this is Python {HERE}, and the image lacks {lacking}; expected an image with "
+        f"Python 3.99, or with these packages; to mend: tiebreak kaggle pack --python {HERE}, and push again"
+    )
+
+
+def test_tiebreak_pins_what_was_tested_and_runs_with_more(tmp_path: Path) -> None:
+    wheels = [
+        wheel(tmp_path, "tiebreak", "1", requires=("numpy==2",)),
+        wheel(tmp_path, "numpy", "2", tag=OTHER) | {"accepts": ">=1.26"},
+    ]  # fmt: skip
+    assert chosen(wheelhouse(tmp_path, wheels, image(numpy="1.26.4"))) == ["tiebreak"]
+    with pytest.raises(NotebookError, match=r"numpy is the image's own, 1\.25"):
+        wheelhouse(tmp_path, wheels, image(numpy="1.25")).choose()
+
+
+def network(folder: Path) -> list[dict[str, Any]]:
+    return [
+        wheel(folder, "tiebreak", "1", requires=("torch==2.13.0", "peft")),
+        wheel(folder, "peft", "1", requires=("torch>=1.13.0", 'torch<2; extra == "odd"')),
+        wheel(folder, "torch", "2.13.0+cpu", requires=("sympy",)) | {"image": True},
+        wheel(folder, "sympy", "1.14") | {"image": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("there", "left"),
+    [
+        (image(torch="2.8.0+cu126", sympy="1.13"), {"torch", "sympy"}),
+        (image(torch="2.8.0+cu126"), {"torch"}),
+        (image(torch="2.5.1"), set()),
+        (image(), set()),
+    ],
+)
+def test_torch_is_the_image_s_own_where_it_is_new_enough(tmp_path: Path, there: Any, left: set[str]) -> None:
+    found = wheelhouse(tmp_path, network(tmp_path), there, torch="cpu", image_at_least={"torch": "2.6"})
+    found.choose()
+    assert set(found.left) == left
+
+
+@pytest.mark.parametrize(("own", "said"), [("2.8", None), ("2.5", "2.5"), (None, "none")])
+def test_a_torch_that_was_not_packed_must_be_there(tmp_path: Path, own: str | None, said: str | None) -> None:
+    there = image(**({"torch": own} if own else {}))
+    found = wheelhouse(tmp_path, network(tmp_path)[:2], there, torch="image only", image_at_least={"torch": "2.6"})
+    if said is None:
+        assert chosen(found) == ["peft", "tiebreak"]
+        return
+    with pytest.raises(NotebookError, match=rf"the image lacks torch>=2.6 \(its own: {said}\)"):
+        found.choose()
+
+
+def test_a_judge_without_a_network_asks_nothing_of_torch(tmp_path: Path) -> None:
+    found = wheelhouse(tmp_path, [wheel(tmp_path, "tiebreak", "1")], image(torch="1.0"))
+    assert chosen(found) == ["tiebreak"]
+
+
+def test_the_minimum_of_a_wheel_for_its_python_counts(tmp_path: Path) -> None:
+    found = wheelhouse(tmp_path, [wheel(tmp_path, "new", "1", python=">=3.99")], image(new="0.9"))
+    assert chosen(found) == []
+
+
+def test_the_packages_of_the_image_are_seen() -> None:
+    assert packages_of_image()["pydantic-core"].version == __import__("pydantic_core").__version__
+
+
+def test_missing_and_altered_wheels_are_all_named(tmp_path: Path) -> None:
+    wheels = [wheel(tmp_path, name, "1") for name in ("one", "two", "three")]
+    (tmp_path / wheels[0]["file"]).unlink()
+    (tmp_path / wheels[2]["file"]).write_bytes(b"other")
+    with pytest.raises(NotebookError) as raised:
+        installing.check_wheels(tmp_path, {"wheels": wheels})
+    assert str(raised.value) == (
+        f"{tmp_path}: one-1-py3-none-any.whl is missing; three-1-py3-none-any.whl was altered; expected the 3 wheels "
+        "of wheelhouse.json, byte for byte; to mend: tiebreak kaggle push once more, and attach that version of the "
+        "dataset"
+    )
+
+
+def test_wheels_are_installed_beside_the_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wheels = tmp_path / "with a space" / "wheels"
+    house(wheels.parent / "wheels", [pretender(wheels), wheel(wheels, "numpy", "99.1")])
+    report = Report(tmp_path / "tiebreak.json", 1)
+    environment = offline.guarded_environment(tmp_path, Path(str(guard.__file__)).read_text(), tmp_path / "packages")
+    seen = installing.install(wheels, tmp_path / "packages", environment, report)
+    assert seen["tiebreak"] == "0.1.0"
+    assert seen["numpy"] == "99.1"
+    assert (seen["network"], seen["gpus"]) == (False, [])
+    assert (tmp_path / "packages" / "tiebreak" / "__main__.py").is_file()
+    assert "installed 2 wheels" in capsys.readouterr().out
+    assert report.facts["left_to_image"] == {}
+    assert offline.refused_connections(environment) == []
+
+
+def test_what_pip_says_is_passed_on(tmp_path: Path) -> None:
+    made = wheel(tmp_path, "one", "1")
+    environment = offline.guarded_environment(tmp_path, "", tmp_path / "packages")
+    with pytest.raises(NotebookError, match=r"pip could not install 1 wheels \(exit code 1\):\n(.|\n)*HASH"):
+        installing.run_pip(tmp_path, tmp_path / "packages", [made | {"sha256": "0" * 64}], environment)
+
+
+def test_what_cannot_be_imported_is_said(tmp_path: Path) -> None:
+    (tmp_path / "tiebreak").mkdir()
+    (tmp_path / "tiebreak" / "__init__.py").write_text("raise ImportError('half of it is missing')")
+    with pytest.raises(NotebookError, match=r"cannot be imported:\n(.|\n)*half of it is missing"):
+        installing.look({**os.environ, "PYTHONPATH": str(tmp_path)}, torch=False)
+
+
+@pytest.mark.slow
+def test_a_real_house_for_another_python_in_an_image_that_has_the_rest(tmp_path: Path) -> None:
+    """numpy, pydantic-core and pydantic of the image; all else from wheels that were built for Python 3.12."""
+    from tiebreak import bundle, judges
+    from tiebreak.kaggle.wheels import house as houses
+    from tiebreak.kaggle.wheels import needs
+    from tiebreak.kaggle.wheels.target import Target
+
+    if HERE == "3.12":
+        pytest.skip("that is this Python")
+    requirements = needs.of(bundle.read(judges.EMBEDDED), judges.EMBEDDED)
+    houses.build(tmp_path / "wheels", requirements, Target("3.12"))
+    venv.create(tmp_path / "image", with_pip=True)
+    python = tmp_path / "image" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "numpy<2.4", "pydantic<2.14"], check=True)
+    program = (
+        "import json, sys; from pathlib import Path\n"
+        "from tiebreak.kaggle.kernel import guard, installing, offline\n"
+        "from tiebreak.kaggle.kernel.reporting import Report\n"
+        "root = Path(sys.argv[1]); report = Report(root / 'tiebreak.json', 1)\n"
+        "environment = offline.guarded_environment(root, Path(guard.__file__).read_text(), root / 'packages')\n"
+        "installing.install(root / 'wheels', root / 'packages', environment, report)\n"
+    )
+    shutil.copytree(Path(str(guard.__file__)).parent, tmp_path / "code" / "tiebreak" / "kaggle" / "kernel")
+    done = subprocess.run(
+        [python, "-c", program, tmp_path], env={**os.environ, "PYTHONPATH": str(tmp_path / "code")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "tiebreak.json").read_text())
+    assert set(report["left_to_image"]) == {"numpy", "pydantic", "pydantic-core"}
