@@ -221,7 +221,7 @@ STRUCTURE = (
     Wrong("mistyped", KERNEL, change={"enable_gpu": 1}),
     Wrong("mistyped", KERNEL, change={"kernel_type": "ipynb"}),
     Wrong("mistyped", KERNEL, change={"docker_image_pinning_type": "newest"}),
-    Wrong("mistyped", DATASET, change={"licenses": [{"title": "CC0-1.0"}]}),
+    Wrong("mistyped", DATASET, change={"licenses": [{}]}),
     Wrong(
         "mistyped", DATASET, change={"licenses": [{"name": "CC0-1.0", "path": "x"}]}, sent={"licenseName": "CC0-1.0"}
     ),

@@ -6,8 +6,11 @@ from tiebreak.kaggle.metadata import (
     folders,
     instance_rules,
     kernel_rules,
+    licences,
+    machines,
     model_rules,
     notebooks,
+    slugs,
     sources,
 )
 from tiebreak.kaggle.metadata.dataset import Column, Dataset, Licence, Resource, Schema
@@ -34,8 +37,11 @@ __all__ = [
     "folders",
     "instance_rules",
     "kernel_rules",
+    "licences",
+    "machines",
     "model_rules",
     "notebooks",
     "problems",
+    "slugs",
     "sources",
 ]

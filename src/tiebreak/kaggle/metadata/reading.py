@@ -227,7 +227,7 @@ def _given(cls: type[Metadata], path: Path) -> tuple[dict[str, Any], list[Proble
             try:
                 values[name] = _adapter(cls, name).validate_python(content.values[key])
             except ValidationError as error:
-                problems.append(_mistyped(path.name, key, entry, content.values[key], error))
+                problems += _mistyped(path.name, key, entry, content.values[key], error)
         elif not info.is_required():
             values[name] = info.get_default(call_default_factory=True, validated_data={})
         else:
@@ -295,17 +295,17 @@ def _unknown(cls: type[Metadata], file: str, key: str, value: object) -> Problem
     return Problem(file, key, value, "is unknown", "a key that Kaggle reads from this file", mend, "ignores")
 
 
-def _mistyped(file: str, key: str, entry: Entry, value: object, error: ValidationError) -> Problem:
-    """The first thing that is wrong inside a value, told with its place."""
-    fault = error.errors()[0]
-    place = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-    inner = fault["input"] if fault["loc"] else value
-    if fault["type"] == "extra_forbidden":
-        return Problem(file, place, inner, "is unknown", entry.expected, "take it out", "ignores")
-    wrong = "is missing" if fault["type"] == "missing" else f"is {_shown(inner)}"
-    return Problem(
-        file, place, None if wrong == "is missing" else inner, wrong, entry.expected, "", entry.client(value)
-    )
+def _mistyped(file: str, key: str, entry: Entry, value: object, error: ValidationError) -> Iterator[Problem]:
+    """What is wrong inside a value, each with its place."""
+    for fault in error.errors():
+        place = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+        inner = fault["input"] if fault["loc"] else value
+        if fault["type"] == "extra_forbidden":
+            yield Problem(file, place, inner, "is unknown", entry.expected, "take it out", "ignores")
+        elif fault["type"] == "missing":
+            yield Problem(file, place, None, "is missing", entry.expected, "", entry.client(value))
+        else:
+            yield Problem(file, place, inner, f"is {_shown(inner)}", entry.expected, "", entry.client(value))
 
 
 def _keys(cls: type[Metadata]) -> list[str]:
