@@ -16,7 +16,7 @@ from kaggle_wrong import ALL, DATASET, KERNEL, MODEL, RIGHT, Wrong, write_pack
 from tiebreak.kaggle import metadata
 from tiebreak.kaggle.layout import Layout
 from tiebreak.kaggle.metadata import Dataset, Instance, Kernel, MetadataError, Model, pack
-from tiebreak.kaggle.metadata.reading import IN_WORDS, Client
+from tiebreak.kaggle.metadata.problem import IN_WORDS, Client
 
 pytest.importorskip("kaggle", reason="the client comes with the extra kaggle")
 

@@ -18,7 +18,8 @@ from tiebreak.kaggle.metadata.instance import Instance
 from tiebreak.kaggle.metadata.kernel import Kernel
 from tiebreak.kaggle.metadata.model import Model
 from tiebreak.kaggle.metadata.pack import check, problems
-from tiebreak.kaggle.metadata.reading import Metadata, MetadataError, Problem
+from tiebreak.kaggle.metadata.problem import MetadataError, Problem
+from tiebreak.kaggle.metadata.schema import Metadata
 
 __all__ = [
     "Column",

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiebreak.kaggle import layout
-from tiebreak.kaggle.metadata.reading import Entry, Metadata
+from tiebreak.kaggle.metadata.problem import Entry
+from tiebreak.kaggle.metadata.schema import Metadata
 
 FORMER: Final = "datapackage.json"
 UPDATE_ONLY: Final = "take it out: only `kaggle datasets metadata --update` reads it"
@@ -16,7 +17,7 @@ UPDATE_ONLY: Final = "take it out: only `kaggle datasets metadata --update` read
 class Closed(BaseModel):
     """A part of the file, as closed as the whole."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
 
 class Licence(Closed):

@@ -9,7 +9,7 @@ from typing import Final
 
 from tiebreak.kaggle.metadata import folders, licences, slugs
 from tiebreak.kaggle.metadata.dataset import Column, Dataset
-from tiebreak.kaggle.metadata.reading import Found, characters
+from tiebreak.kaggle.metadata.problem import Found, characters
 
 LENGTHS: Final = (6, 50)
 SUBTITLE: Final = (20, 80)

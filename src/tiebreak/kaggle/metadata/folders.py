@@ -9,7 +9,8 @@ from typing import Final
 from tiebreak.kaggle import layout
 from tiebreak.kaggle.metadata.dataset import FORMER, Dataset
 from tiebreak.kaggle.metadata.instance import Instance
-from tiebreak.kaggle.metadata.reading import Found, Metadata
+from tiebreak.kaggle.metadata.problem import Found
+from tiebreak.kaggle.metadata.schema import Metadata
 
 COVERS: Final = tuple(f"dataset-cover-image{suffix}" for suffix in (".png", ".jpg", ".jpeg", ".webp"))
 LEFT_OUT: Final = (

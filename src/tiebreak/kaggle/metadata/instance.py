@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from tiebreak.kaggle import layout
-from tiebreak.kaggle.metadata.reading import Entry, Metadata
+from tiebreak.kaggle.metadata.problem import Entry
+from tiebreak.kaggle.metadata.schema import Metadata
 
 
 class Instance(Metadata):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tiebreak.kaggle.metadata import licences, machines, slugs
 from tiebreak.kaggle.metadata.instance import Instance
 from tiebreak.kaggle.metadata.model_rules import PLAIN, rewritten
-from tiebreak.kaggle.metadata.reading import Found
+from tiebreak.kaggle.metadata.problem import Found
 
 PLACEHOLDERS: Final = {
     "ownerSlug": "INSERT_OWNER_SLUG_HERE",

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from tiebreak.kaggle import layout
-from tiebreak.kaggle.metadata.reading import Entry, Metadata, Problem
+from tiebreak.kaggle.metadata.problem import Entry, Problem
+from tiebreak.kaggle.metadata.schema import Metadata
 
 FLAG = "true or false"
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from tiebreak.kaggle.metadata import machines, slugs
 from tiebreak.kaggle.metadata.kernel import Kernel
-from tiebreak.kaggle.metadata.reading import Found, characters
+from tiebreak.kaggle.metadata.problem import Found, characters
 
 MIN_TITLE: Final = 5
 MAX_TITLE: Final = 50

@@ -9,7 +9,7 @@ from typing import Final
 
 from tiebreak.kaggle.metadata import slugs
 from tiebreak.kaggle.metadata.model import Model
-from tiebreak.kaggle.metadata.reading import Found
+from tiebreak.kaggle.metadata.problem import Found
 
 MARKUP: Final = re.compile(r"[<>&\x00-\x08\x0b-\x1f\x7f]")
 """What the client rewrites in Markdown: it passes all of it through an HTML sanitiser."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tiebreak.kaggle.metadata.kernel import Kernel
-from tiebreak.kaggle.metadata.reading import Found
+from tiebreak.kaggle.metadata.problem import Found
 
 MAX_BYTES: Final = 1_000_000
 """The server takes less than a megabyte of source."""

@@ -13,7 +13,9 @@ from tiebreak.kaggle.metadata.dataset import Dataset
 from tiebreak.kaggle.metadata.instance import Instance
 from tiebreak.kaggle.metadata.kernel import Kernel
 from tiebreak.kaggle.metadata.model import Model
-from tiebreak.kaggle.metadata.reading import Found, Metadata, MetadataError, Problem, Rule, given, key_of
+from tiebreak.kaggle.metadata.problem import Found, MetadataError, Problem, Rule
+from tiebreak.kaggle.metadata.reading import given, key_of
+from tiebreak.kaggle.metadata.schema import Metadata
 
 KERNEL: Final = f"kernel/{KERNEL_METADATA}"
 DATASET: Final = f"wheels/{DATASET_METADATA}"
@@ -152,7 +154,9 @@ def check(pack: Layout) -> None:
 def _sound(kind: type[Metadata], folder: Path, problems: list[Problem]) -> Values:
     """The values of a file without those that are wrong by themselves: one fault, one problem."""
     wrong = {problem.key for problem in problems}
-    return {name: value for name, value in given(kind, folder).items() if key_of(kind, name) not in wrong}
+    return {
+        name: value for name, value in given(kind, folder / kind.file)[0].items() if key_of(kind, name) not in wrong
+    }
 
 
 def _between(parts: Parts) -> list[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tiebreak.kaggle.metadata import machines, slugs
 from tiebreak.kaggle.metadata.kernel import Kernel
 from tiebreak.kaggle.metadata.kernel_rules import MIN_SLUG
-from tiebreak.kaggle.metadata.reading import Found
+from tiebreak.kaggle.metadata.problem import Found
 
 LISTS = ("dataset_sources", "competition_sources", "kernel_sources", "model_sources")
 
