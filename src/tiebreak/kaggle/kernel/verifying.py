@@ -7,13 +7,16 @@ and only then put where Kaggle looks for it. How many rows the cheaper judge did
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tiebreak.kaggle.kernel.reporting import NotebookError
 from tiebreak.kaggle.kernel.rows import table_of
+
+ROUNDING = 1e-6
+WHOLES = ({"p_a", "p_b", "p_tie"}, {"p_a_without_tie", "p_b_without_tie"})
+"""What a row's probabilities add up to 1 of."""
 
 
 def verify(submission: Path, sample: Path, ids: Sequence[str], form: dict[str, Any]) -> int:
@@ -48,21 +51,26 @@ def wrong_ids(named: Sequence[str], ids: Sequence[str], listed: Sequence[str]) -
 
 def wrong_cells(header: list[str], rows: list[list[str]], form: dict[str, Any]) -> list[str]:
     """The first row whose cells are no class, no probabilities, or probabilities that do not add up to 1."""
-    contents = form["columns"]
-    winners = [place for place, name in enumerate(header) if contents.get(name, "").startswith("winner")]
-    numbers = [place for place, name in enumerate(header) if contents.get(name, "").startswith("p_")]
-    held = {contents[header[place]] for place in numbers}
-    complete = held in ({"p_a", "p_b", "p_tie"}, {"p_a_without_tie", "p_b_without_tie"})
-    words = set(form["labels"].values())
+    place = {content: header.index(name) for name, content in form["columns"].items()}
+    labels = form["labels"]
+    words = {"winner": [*labels.values()], "winner_without_tie": [labels["a"], labels["b"]]}
+    numbers = sorted(at for content, at in place.items() if content not in words)
     for number, row in enumerate(rows, start=1):
-        if not {row[place] for place in winners} <= words:
-            return [f"row {number}: {[row[place] for place in winners]} is none of {', '.join(sorted(words))}"]
-        try:
-            values = [float(row[place]) for place in numbers]
-        except ValueError:
-            values = [math.nan]
-        if not all(0 <= value <= 1 for value in values):
-            return [f"row {number}: {', '.join(row[place] for place in numbers)} are not probabilities"]
-        if complete and abs(sum(values) - 1) > 1e-6:
-            return [f"row {number}: the probabilities add up to {sum(values)}"]
+        for content in words.keys() & place.keys():
+            if row[place[content]] not in words[content]:
+                return [f"row {number}: {row[place[content]]} is none of {', '.join(words[content])}"]
+        if not all(is_probability(row[at]) for at in numbers):
+            return [f"row {number}: {', '.join(row[at] for at in numbers)} are not probabilities"]
+        for whole in WHOLES:
+            total = sum(float(row[place[content]]) for content in whole & place.keys())
+            if whole <= place.keys() and abs(total - 1) > ROUNDING:
+                return [f"row {number}: the probabilities add up to {total}"]
     return []
+
+
+def is_probability(text: str) -> bool:
+    """Whether a cell is a number from 0 to 1."""
+    try:
+        return 0 <= float(text) <= 1 + ROUNDING
+    except ValueError:
+        return False
