@@ -11,13 +11,16 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kaggle_server import KEY, USER, Kaggle
+from tiebreak.kaggle import remote
 from tiebreak.kaggle.layout import Layout
-from tiebreak.kaggle.remote import Client, find
+from tiebreak.kaggle.remote import Client, Done, Pace, Wishes, find
 from tiebreak.listening import Listener
 
 ROOT = Path(__file__).parents[1]
@@ -96,12 +99,13 @@ def cli(kaggle: Kaggle, home: Path, *arguments: str | Path, **options: Any) -> s
 class InProcess(Client):
     """The official client's own command line, run in this process: the same code without its second of starting."""
 
-    stop: Callable[[tuple[str, ...]], None] = lambda arguments: None
+    before: Callable[[tuple[str, ...]], None] = lambda arguments: None
+    after: Callable[[tuple[str, ...]], None] = lambda arguments: None
 
     def run(
         self, arguments: tuple[str, ...], environment: Mapping[str, str], line: Callable[[str], None]
     ) -> tuple[int, str, str]:
-        self.stop(arguments)
+        self.before(arguments)
         out, err = io.StringIO(), io.StringIO()
         kept, argv, folder = dict(os.environ), sys.argv, tempfile.tempdir
         os.environ.clear()
@@ -117,6 +121,7 @@ class InProcess(Client):
             os.environ.update(kept)
         for text in out.getvalue().splitlines():
             line(text)
+        self.after(arguments)
         return code, out.getvalue(), err.getvalue()
 
 
@@ -136,6 +141,41 @@ def _main() -> int:
     return 0
 
 
-def client(listener: Listener, stop: Callable[[tuple[str, ...]], None] = lambda arguments: None) -> InProcess:
-    """Such a client, signed in as this process's environment says."""
-    return InProcess(("kaggle",), find(), listener, None, stop)
+class Desk:
+    """Somebody who is signed in and pushes, who looks again at once."""
+
+    wishes = Wishes(pace=Pace(every=0.0, version=60, run=60))
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.calls: list[tuple[str, ...]] = []
+
+    def client(self, **hooks: Callable[[tuple[str, ...]], None]) -> InProcess:
+        """The client; hooks: before and after each call."""
+        return InProcess(("kaggle",), find(), Listener(self.said.append), None, **hooks)
+
+    def push(self, pack: Layout, *, submit: str | None = None, **wishes: Any) -> list[Done]:
+        """Push, and wait and submit if asked to."""
+        hooks = {name: wishes.pop(name) for name in ("before", "after") if name in wishes}
+        asked = replace(self.wishes, submit=submit, **wishes)
+        client = self.client(**({"before": self.calls.append} | hooks))
+        with remote.session(pack, client, asked, client.listener) as session:
+            done = remote.send(session)
+            if submit is not None:
+                remote.wait(session)
+                remote.submit(session, submit)
+            return done
+
+
+def actions(done: list[Done]) -> dict[str, tuple[str, int]]:
+    """What was done, by part, with the version that is on Kaggle now."""
+    return {one.name: (one.action, one.version) for one in done}
+
+
+def sign_in(kaggle: Kaggle, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this process somebody, for whom Kaggle is ours."""
+    for name in list(os.environ):
+        if name.startswith("KAGGLE"):
+            monkeypatch.delenv(name)
+    for name, value in environment(kaggle, home).items():
+        monkeypatch.setenv(name, value)

@@ -387,6 +387,7 @@ def _make(kind: Any, **values: Any) -> Any:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     kaggle: Kaggle
 
     def log_message(self, *arguments: object) -> None:

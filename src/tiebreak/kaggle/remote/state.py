@@ -19,8 +19,8 @@ FORMAT: Final = 1
 
 
 def now() -> str:
-    """The time, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """The time."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class _Closed(BaseModel):
