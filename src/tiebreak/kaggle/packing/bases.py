@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tiebreak.errors import DataError, UsageError
-from tiebreak.judges.base import PACKAGE, Base, Located, resolve
+from tiebreak.judges.base import GGUF, PACKAGE, Base, Located, resolve
 from tiebreak.judges.base.locate import verify, weight_files
 
 _SMALL: Final = frozenset({".json", ".txt", ".model", ".jinja"})
@@ -48,6 +48,11 @@ class Packed:
     files: dict[str, Path]
 
     @property
+    def file(self) -> str | None:
+        """The one file that is named where a base is asked for; None: its folder is."""
+        return next((name for name in self.files if name.endswith(GGUF)), None)
+
+    @property
     def bytes(self) -> int:
         """Of all files."""
         return sum(path.stat().st_size for path in self.files.values())
@@ -84,6 +89,14 @@ def portable(base: Base) -> str:
     return base.name
 
 
+def called(base: Base) -> str:
+    """What people call a base: a hub id, or the last part of any other name."""
+    name = portable(base)
+    if not name.startswith(PACKAGE):
+        return name
+    return name.removeprefix(PACKAGE).rpartition("/")[2].removesuffix(GGUF)
+
+
 def locate(base: Base, given: Sequence[str]) -> Located:
     """Find a base on this machine, and see that its weights are the ones that the judge was made on.
 
@@ -115,7 +128,7 @@ def locate(base: Base, given: Sequence[str]) -> Located:
 
 def packed(base: Base, located: Located) -> Packed:
     """The base as it lies beside the judge."""
-    return Packed(portable(base), base.sha256 or verify(located), files(located))
+    return Packed(called(base), base.sha256 or verify(located), files(located))
 
 
 def files(located: Located) -> dict[str, Path]:

@@ -130,9 +130,9 @@ def _model(plan: Plan, pack: Layout) -> None:
             owner_slug=choices.user,
             model_slug=slug,
             instance_slug=name,
-            framework=plan.framework,
+            framework=plan.framework(name),
             overview=texts.overview(plan.subject, name),
-            usage=texts.usage(plan.subject, name),
+            usage=texts.usage(plan.subject, name, base.file if base else None),
             license_name=choices.licence,
             training_data=texts.trained_on(plan.subject.manifest.training) if name == "judge" else [],
         ).write(folder)

@@ -59,9 +59,10 @@ class Plan:
         """`owner/slug` of the model; None: there is none."""
         return None if self.judge is None else f"{self.choices.user}/{names.model(self.subject.manifest.name)}"
 
-    @property
-    def framework(self) -> str:
-        """What Kaggle calls what the weights are for."""
+    def framework(self, instance: str) -> str:
+        """What Kaggle calls what the files of an instance are for."""
+        if instance == "base" and self.judge is not None and self.judge.base is not None and self.judge.base.file:
+            return "gguf"
         return "transformers" if judges.has_network(self.subject.manifest) else "other"
 
     @property
@@ -70,7 +71,7 @@ class Plan:
         if self.judge is None:
             return {}
         folders = ["judge", *(["base"] if self.judge.base is not None and self.judge.base.files else [])]
-        return {name: f"{self.model}/{self.framework}/{name}" for name in folders}
+        return {name: f"{self.model}/{self.framework(name)}/{name}" for name in folders}
 
 
 def plan(choices: Choices) -> Plan:

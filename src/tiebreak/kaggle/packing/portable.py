@@ -80,7 +80,7 @@ def make(directory: Path, *, given: tuple[str, ...] = (), on_kaggle: bool = Fals
     packed = None
     if beside is not None:
         here = None if on_kaggle else bases.locate(beside, given)
-        packed = Packed(bases.portable(beside), beside.sha256 or "", {}) if here is None else bases.packed(beside, here)
+        packed = Packed(bases.called(beside), beside.sha256 or "", {}) if here is None else bases.packed(beside, here)
     maker = _Maker(given, beside)
     files = maker.files(whole)
     content = files[MANIFEST]
@@ -226,7 +226,7 @@ class _Maker:
         folder = checkpoint(located)
         index = folder / _INDEX
         paths = [folder / "config.json", *weight_files(Located(base, folder)), *([index] if index.is_file() else [])]
-        self.notes.append(f"{judge.place or 'the judge'}: its base {bases.portable(base)} was put into its bundle")
+        self.notes.append(f"{judge.place or 'the judge'}: its base {bases.called(base)} was put into its bundle")
         return {path.name: path.resolve() for path in paths}
 
     def _without_places(

@@ -80,12 +80,13 @@ def overview(subject: Subject, instance: str) -> str:
     return f"The bundle of the judge {subject.manifest.name}: judge.json and all that it lists."
 
 
-def usage(subject: Subject, instance: str) -> str:
-    """How a variation is used; Kaggle fills in what is written as ${...}."""
+def usage(subject: Subject, instance: str, file: str | None = None) -> str:
+    """How a variation is used; Kaggle fills in what is written as ${...}. `file` is that of a base in one file."""
     if instance == "base":
+        place = f"${{PATH}}/{file}" if file else "${PATH}"
         return (
             "# Model Format\n\nSafetensors or GGUF with configuration and tokenizer, flat.\n\n"
-            "# Model Usage\n\nBeside the variation `judge`: `tiebreak predict test.csv --judge JUDGE --base ${PATH} "
+            f"# Model Usage\n\nBeside the variation `judge`: `tiebreak predict test.csv --judge JUDGE --base {place} "
             "--format kaggle -o submission.csv`\n\n# Changelog\n\nVersion ${VERSION_NUMBER}: see its notes.\n"
         )
     base = " --base BASE" if subject.base else ""
