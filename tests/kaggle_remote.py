@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -114,7 +115,9 @@ class InProcess(Client):
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                code = _main()
+                # Half of the client's time goes into translations of its hundred parsers that are not there.
+                with patch("argparse._", str):
+                    code = _main()
         finally:
             sys.argv, tempfile.tempdir = argv, folder
             os.environ.clear()

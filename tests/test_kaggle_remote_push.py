@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -155,35 +156,54 @@ def test_a_rerun_pushes_the_same_notebook_again(kaggle: Kaggle, desk: Desk, pack
 # Stopped
 
 
-def count_calls(desk: Desk, pack: Layout, **wishes: str) -> int:
-    desk.push(pack, **wishes)
-    return len(desk.calls)
+def stopped_at(number: int) -> Callable[[tuple[str, ...]], None]:
+    """Ctrl-C at the call of that number, from 0."""
+    left = iter(range(number, -1, -1))
+
+    def stop(arguments: tuple[str, ...]) -> None:
+        if next(left, -1) == 0:
+            raise KeyboardInterrupt
+
+    return stop
 
 
+def hold_that_nothing_is_made_twice(desk: Desk, kaggle: Kaggle, pack: Layout, number: int, when: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        desk.push(pack, submit="m", **{when: stopped_at(number)})  # type: ignore[arg-type]
+    desk.push(pack, submit="m")
+    assert kaggle.names() == [*MADE, "CreateCodeSubmission"], (when, number)
+    assert len(kaggle.submissions) == 1
+    assert len(kaggle.uploaded) == 5
+
+
+def all_calls(desk: Desk, folder: Path) -> list[tuple[str, ...]]:
+    desk.push(kaggle_remote.make_pack(folder, judge=True), submit="m")
+    return list(desk.calls)
+
+
+def test_killed_when_something_was_just_made_it_is_not_made_again(
+    kaggle: Kaggle, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = all_calls(desk, tmp_path / "whole")
+    making = [number for number, call in enumerate(calls) if {"create", "push", "submit"} & set(call)]
+    assert len(making) == 5
+    for number in making:
+        with kaggle_server.Running() as fresh:
+            kaggle_remote.sign_in(fresh, tmp_path, monkeypatch)
+            pack = kaggle_remote.make_pack(tmp_path / str(number), judge=True)
+            hold_that_nothing_is_made_twice(desk, fresh, pack, number, "after")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_any_call_the_same_command_goes_on_and_nothing_is_made_twice(
     when: str, kaggle: Kaggle, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = count_calls(desk, kaggle_remote.make_pack(tmp_path / "whole", judge=True), submit="m")
-    assert calls > 12
-    for stopped in range(calls):
+    for number in range(len(all_calls(desk, tmp_path / "whole"))):
         with kaggle_server.Running() as fresh:
             kaggle_remote.sign_in(fresh, tmp_path, monkeypatch)
-            pack = kaggle_remote.make_pack(tmp_path / f"{when}-{stopped}", judge=True)
-            left = stopped
-
-            def stop(arguments: tuple[str, ...]) -> None:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    raise KeyboardInterrupt
-
-            with pytest.raises(KeyboardInterrupt):
-                desk.push(pack, submit="m", **{when: stop})  # type: ignore[arg-type]
-            desk.push(pack, submit="m")
-            assert fresh.names() == [*MADE, "CreateCodeSubmission"], stopped
-            assert len(fresh.submissions) == 1
-            assert len(fresh.uploaded) == 5
+            pack = kaggle_remote.make_pack(tmp_path / str(number), judge=True)
+            hold_that_nothing_is_made_twice(desk, fresh, pack, number, when)
 
 
 def test_uploads_that_are_done_are_not_done_again(kaggle: Kaggle, desk: Desk, pack: Layout) -> None:
@@ -205,8 +225,6 @@ def test_uploads_of_other_bytes_are_never_taken_for_these(
     with pytest.raises(ResourceError):
         desk.push(pack)
     wheel.write_bytes(b"QK" + bytes(5000))
-    import os
-
     os.utime(wheel, ns=(times, times))
     desk.push(pack)
     assert kaggle.datasets[WHEELS].versions[0][wheel.name].startswith(b"QK")
