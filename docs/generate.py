@@ -1,4 +1,4 @@
-"""Write the pages of docs/ that come from the code: `docs/cli.md`, the help of every command.
+"""Write what comes from the code in docs/: `cli.md`, the help of every command, and the tables of `kaggle-metadata.md`.
 
 Run by `make docs`; tests/test_docs.py fails when a page and the code differ.
 """
@@ -46,8 +46,12 @@ def cli_page() -> str:
 
 def main() -> None:
     """Write the pages."""
+    import metadata_tables
+
     (HERE / "cli.md").write_text(cli_page(), encoding="utf-8")
-    sys.stdout.write("wrote docs/cli.md\n")
+    rules = HERE / "kaggle-metadata.md"
+    rules.write_text(metadata_tables.page(rules.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stdout.write("wrote docs/cli.md and the tables of docs/kaggle-metadata.md\n")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def _dataset_title_length(dataset: Dataset) -> Iterator[Found]:
         yield Found(dataset.title, f"has {characters(dataset.title)}", "choose another title")
 
 
-@Dataset.rule("title", expected="a title of your own", client="refuses")
+@Dataset.rule("title", expected="a title of your own, not the placeholder", client="refuses")
 def _dataset_title_placeholder(dataset: Dataset) -> Iterator[Found]:
     if dataset.title == PLACEHOLDER_TITLE:
         yield Found(dataset.title, "is the placeholder of `kaggle datasets init`", "write a title")
@@ -74,7 +74,7 @@ def _dataset_slug_length(dataset: Dataset) -> Iterator[Found]:
         yield Found(dataset.id, f"has a slug of {characters(slug)}", "choose another slug")
 
 
-@Dataset.rule("id", expected="a slug of your own", client="refuses")
+@Dataset.rule("id", expected="a slug of your own, not the placeholder", client="refuses")
 def _dataset_slug_placeholder(dataset: Dataset) -> Iterator[Found]:
     if slugs.halves(dataset.id)[1] == PLACEHOLDER_SLUG:
         yield Found(dataset.id, "is the placeholder of `kaggle datasets init`", "write a slug")

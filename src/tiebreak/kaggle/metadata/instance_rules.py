@@ -22,7 +22,7 @@ VARIABLES: Final = ("VERSION_NUMBER", "VARIATION_SLUG", "FRAMEWORK", "PATH", "FI
 """What Kaggle fills in where it shows the usage."""
 
 
-@Instance.rule(*PLACEHOLDERS, expected="a value of your own", client="refuses")
+@Instance.rule(*PLACEHOLDERS, expected="a value of your own, not the placeholder", client="refuses")
 def _instance_placeholder(instance: Instance) -> Iterator[Found]:
     values = (instance.owner_slug, instance.model_slug, instance.instance_slug, instance.framework)
     for (key, placeholder), value in zip(PLACEHOLDERS.items(), values, strict=True):

@@ -62,7 +62,7 @@ def _kernel_title_plain(kernel: Kernel) -> Iterator[Found]:
         yield Found(kernel.title, f"holds {odd!a}", "write it in ASCII")
 
 
-@Kernel.rule("title", expected="a title of your own", client="ignores")
+@Kernel.rule("title", expected="a title of your own, not the placeholder", client="ignores")
 def _kernel_title_placeholder(kernel: Kernel) -> Iterator[Found]:
     if kernel.title == "INSERT_TITLE_HERE":
         yield Found(kernel.title, "is the placeholder of `kaggle kernels init`", "write a title")

@@ -46,7 +46,7 @@ def _model_slug(model: Model) -> Iterator[Found]:
         yield Found(model.slug, f"is {model.slug or 'empty'}", f"write {near}" if near else "")
 
 
-@Model.rule("title", expected="a title of your own", client="refuses")
+@Model.rule("title", expected="a title of your own, not the placeholder", client="refuses")
 def _model_title_placeholder(model: Model) -> Iterator[Found]:
     if model.title == "INSERT_TITLE_HERE":
         yield Found(model.title, "is the placeholder of `kaggle models init`", "write a title")
