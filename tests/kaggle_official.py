@@ -13,6 +13,8 @@ import pytest
 
 USER = "someone"
 
+Calls = dict[str, Callable[[str], Any]]
+
 
 @dataclass
 class Outcome:
@@ -45,6 +47,7 @@ class Network:
             create_model=self._take,
             update_model=self._take,
             create_model_instance=self._take,
+            update_model_instance=self._take,
             start_blob_upload=self._upload,
         )
         self.kernels = SimpleNamespace(kernels_api_client=service)
@@ -99,12 +102,29 @@ class Official:
 
     def push(self, file: Path, capsys: pytest.CaptureFixture[str] | None = None) -> Outcome:
         """Ask the client to create what a metadata file describes, whether it is there or not."""
-        calls: dict[str, Callable[[str], Any]] = {
+        return self._call(file, capsys, self._creating())
+
+    def again(self, file: Path) -> Outcome:
+        """Ask the client for a new version of what a metadata file describes, or to update it."""
+        return self._call(file, None, self._updating())
+
+    def _updating(self) -> Calls:
+        return {
+            "kernel-metadata.json": self.api.kernels_push,
+            "dataset-metadata.json": lambda path: self.api.dataset_create_version(path, "notes", quiet=True),
+            "model-metadata.json": self.api.model_update,
+            "model-instance-metadata.json": self.api.model_instance_update,
+        }
+
+    def _creating(self) -> Calls:
+        return {
             "kernel-metadata.json": self.api.kernels_push,
             "dataset-metadata.json": lambda path: self.api.dataset_create_new(path, quiet=True),
             "model-metadata.json": self.api.model_create_new,
             "model-instance-metadata.json": lambda path: self.api.model_instance_create(path, quiet=True),
         }
+
+    def _call(self, file: Path, capsys: pytest.CaptureFixture[str] | None, calls: Calls) -> Outcome:
         self.network.requests.clear()
         self.network.uploads.clear()
         error = None

@@ -12,10 +12,10 @@ from typing import Any, get_args
 import pytest
 
 from kaggle_official import Official
-from kaggle_wrong import ALL, DATASET, KERNEL, MODEL, RIGHT, Wrong, write_pack
+from kaggle_wrong import ALL, DATASET, JUDGE, KERNEL, MODEL, RIGHT, Wrong, write_pack
 from tiebreak.kaggle import metadata
 from tiebreak.kaggle.layout import Layout
-from tiebreak.kaggle.metadata import Dataset, Instance, Kernel, MetadataError, Model, pack
+from tiebreak.kaggle.metadata import Dataset, Instance, Kernel, MetadataError, Model, folders, pack
 from tiebreak.kaggle.metadata.problem import IN_WORDS, Client
 
 pytest.importorskip("kaggle", reason="the client comes with the extra kaggle")
@@ -98,6 +98,30 @@ def test_our_files_are_taken_by_the_client_and_arrive_as_they_were_written(root:
     assert outcomes[DATASET].uploads == ["rows.csv", "wheelhouse.json"]
     assert outcomes[MODEL].sent is not None
     assert outcomes[MODEL].sent["description"] == RIGHT[MODEL]["description"]
+
+
+def test_our_files_are_taken_for_new_versions_too(root: Path, official: Official) -> None:
+    outcomes = {name: official.again(root / name) for name in RIGHT}
+    assert [outcome.error for outcome in outcomes.values()] == [None] * len(RIGHT)
+    assert outcomes[DATASET].uploads == ["rows.csv", "wheelhouse.json"]
+    assert outcomes[JUDGE].sent is not None
+    assert outcomes[JUDGE].sent["framework"] == "MODEL_FRAMEWORK_TRANSFORMERS"
+    assert outcomes[JUDGE].sent["usage"] == RIGHT[JUDGE]["usage"]
+
+
+def test_the_client_leaves_out_what_we_say_and_uploads_everything_else(root: Path, official: Official) -> None:
+    folder = root / "wheels"
+    for name in (*folders.LEFT_OUT, "one.whl", ".hidden", "readme.md", "wheels.zip"):
+        path = folder / name
+        path.exists() or path.write_text("x")
+    (folder / "more").mkdir()
+    (folder / "more" / "two.whl").write_text("x")
+    (folder / "gone").symlink_to(folder / "nothing")
+    (folder / "linked.whl").symlink_to(folder / "one.whl")
+    uploads = official.push(root / DATASET).uploads
+    assert uploads == [".hidden", "linked.whl", "one.whl", "readme.md", "rows.csv", "wheelhouse.json", "wheels.zip"]
+    said = {problem.value for problem in metadata.problems(Layout(root))}
+    assert said == {"more", "gone", "wheels.zip", *(set(folders.LEFT_OUT) - set(folders.COVERS) - {Dataset.file})}
 
 
 def test_all_problems_of_all_files_come_at_once_one_a_line(root: Path) -> None:
