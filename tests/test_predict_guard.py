@@ -125,13 +125,21 @@ def check(case: Case, done: predict.Run) -> None:
     assert_frame_equal(table[kept], case.dear[kept], check_exact=True)
 
 
+STUBBORN = """if not any(first_time(f'chunk{i}') for i in range(4)):
+    import subprocess
+    signal.signal(signal.SIGTERM, lambda *_: (here / "asked").touch())
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", str(here / "p.parquet.parts")])
+    time.sleep(600)"""
+
+
 def test_a_judge_that_hangs_is_killed_in_time_and_goes_on_later(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    enter(monkeypatch, case.folder, HANG)
+    enter(monkeypatch, case.folder, STUBBORN)
     done = hung(case)
     check(case, done)
     assert done.otherwise == ROWS - 4 * CHUNK
     assert done.reason.startswith("the time was up (5 s, 1.")
-    assert processes(case.parts) == []
+    assert processes(case.parts) == []  # nor what the worker had started
+    assert not (case.folder / "asked").exists()  # nobody waits for one that hangs
     left = sorted(path.name for path in case.parts.iterdir())
     assert [name for name in left if not name[0].isdecimal()] == ["lock", "otherwise-cheap.parquet", "run.json"]
 
@@ -140,9 +148,12 @@ def test_a_judge_that_hangs_is_killed_in_time_and_goes_on_later(case: Case, monk
     heard: list[int] = []
     monkeypatch.delenv("PYTHONPATH")
     again = predict.predict_guarded(
-        lambda: iter([rows()]), case.plan(resume=True), plain(600), first=Progress(advance=heard.append)
+        lambda: iter([rows()]),
+        case.plan(resume=True),
+        plain(600),
+        first=Progress(advance=heard.append, taken=lambda rows: heard.append(-rows)),
     )
-    assert heard == []  # the cheaper answers were there
+    assert heard == [-ROWS]  # the cheaper answers were there
     assert (again.rows, again.reused, again.otherwise, again.reason) == (ROWS, 4 * CHUNK, 0, "")
     check(case, again)
     assert not case.parts.exists()

@@ -19,7 +19,7 @@ from typing import Final
 import polars as pl
 
 from tiebreak import bundle, judges, predictions
-from tiebreak.errors import TiebreakError, UsageError
+from tiebreak.errors import DataError, TiebreakError, UsageError
 from tiebreak.judges import Runtime
 from tiebreak.predict import fleet, sharded, worker, write
 from tiebreak.predict.parts import Parts, beside, recall
@@ -123,21 +123,28 @@ def predict_guarded(
 def _answered(tables: Iterable[pl.DataFrame], parts: Parts, guard: Guard, progress: Progress) -> pl.DataFrame:
     """Every row's answer by the cheaper judge: a run of its own, its output among the parts of the real one."""
     output = parts.directory / f"otherwise-{guard.identity[:16]}.parquet"
-    if not output.exists():
-        began = recall(beside(output)).get("identity") == guard.identity
-        if not began:
-            shutil.rmtree(beside(output), ignore_errors=True)
-        plan = Plan(
-            guard.judge, guard.runtime, output, "parquet", guard.identity, guard.chunk_rows, resume=began
+    try:
+        table = predictions.validate(pl.read_parquet(output))
+    except (OSError, pl.exceptions.PolarsError, DataError):
+        _answer(tables, output, guard, progress)
+        return predictions.validate(pl.read_parquet(output))
+    progress.reuse(table.height)
+    return table
+
+
+def _answer(tables: Iterable[pl.DataFrame], output: Path, guard: Guard, progress: Progress) -> None:
+    began = recall(beside(output)).get("identity") == guard.identity
+    if not began:
+        shutil.rmtree(beside(output), ignore_errors=True)
+    if judges.has_network(bundle.read(judges.EMBEDDED if guard.judge is None else guard.judge)):
+        # In a process of its own, which gives the GPU back when it ends.
+        plan = Plan(guard.judge, guard.runtime, output, "parquet", guard.identity, guard.chunk_rows, resume=began)
+        sharded.predict_local(tables, plan, progress)
+    else:
+        predict_file(
+            tables, judges.load(guard.judge, guard.runtime), output, form="parquet", identity=guard.identity,
+            resume=began, chunk_rows=guard.chunk_rows, progress=progress,
         )  # fmt: skip
-        if judges.has_network(bundle.read(judges.EMBEDDED if guard.judge is None else guard.judge)):
-            sharded.predict_local(tables, plan, progress)  # a process of its own, which leaves the GPU when it ends
-        else:
-            predict_file(
-                tables, judges.load(guard.judge, guard.runtime), output, form="parquet", identity=guard.identity,
-                resume=began, chunk_rows=guard.chunk_rows, progress=progress,
-            )  # fmt: skip
-    return predictions.validate(pl.read_parquet(output))
 
 
 def _rehearsed(answers: pl.DataFrame, parts: Parts, plan: Plan) -> float:

@@ -199,6 +199,7 @@ class Watch:
         self._told = 0
         self._waiting: dict[int, Chunk] = {}
         self._attempts: Counter[int] = Counter()
+        self._given_up: set[int] = set()
         self._total_told = False
 
     def all_done(self) -> bool:
@@ -215,7 +216,7 @@ class Watch:
         for chunk in known:
             if chunk.finished:
                 self.progress.reuse(chunk.rows)
-            else:
+            elif chunk.chunk not in self._given_up:
                 self._waiting[chunk.chunk] = chunk
         if read and not self._total_told:
             self._total_told = True
@@ -265,6 +266,7 @@ class Watch:
     def give_up(self, claims: Iterable[Claim]) -> None:
         """Take chunks from the pool without a part; the caller has other answers for their rows."""
         for claim in claims:
+            self._given_up.add(claim.chunk)
             self._waiting.pop(claim.chunk, None)
             self.pool.done(claim)
 
