@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.machine import describe
 
-NAMES = ("start", "speed", "quality", "calibration", "memory", "cascade")
+NAMES = ("start", "speed", "quality", "calibration", "memory", "cascade", "kaggle")
 RESULTS = Path(__file__).parent / "results"
 
 
