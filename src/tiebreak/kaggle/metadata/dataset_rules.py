@@ -9,7 +9,7 @@ from typing import Final
 
 from tiebreak.kaggle.metadata import folders, licences, slugs
 from tiebreak.kaggle.metadata.dataset import Column, Dataset
-from tiebreak.kaggle.metadata.problem import Found, characters
+from tiebreak.kaggle.metadata.problem import Found, characters, said
 
 LENGTHS: Final = (6, 50)
 SUBTITLE: Final = (20, 80)
@@ -57,14 +57,14 @@ def _dataset_id_form(dataset: Dataset) -> Iterator[Found]:
     parts = dataset.id.split("/")
     if len(parts) not in (2, 3) or not all(parts[:2]):
         mend = f"write USER/{dataset.id}" if slugs.is_slug(dataset.id) else ""
-        yield Found(dataset.id, f"is {dataset.id}" if dataset.id else "is empty", mend)
+        yield Found(dataset.id, said(dataset.id), mend)
 
 
 @Dataset.rule("id", expected="owner/slug without a version, which the client cuts off", client="changes")
 def _dataset_id_version(dataset: Dataset) -> Iterator[Found]:
     parts = dataset.id.split("/")
     if len(parts) == 3 and all(parts[:2]):
-        yield Found(dataset.id, f"is {dataset.id}", f"write {parts[0]}/{parts[1]}")
+        yield Found(dataset.id, said(dataset.id), f"write {parts[0]}/{parts[1]}")
 
 
 @Dataset.rule("id", expected="a slug of 6 to 50 characters", client="refuses")
@@ -87,7 +87,7 @@ def _dataset_id_letters(dataset: Dataset) -> Iterator[Found]:
         return
     if not (slugs.is_user(owner) and slugs.is_slug(slug)):
         near = f"{owner.lower()}/{slugs.slugify(slug)}"
-        yield Found(dataset.id, f"is {dataset.id}", f"write {near}")
+        yield Found(dataset.id, said(dataset.id), f"write {near}")
 
 
 @Dataset.rule("licenses", expected="exactly one licence", client="refuses")
@@ -103,7 +103,7 @@ def _dataset_licence_name(dataset: Dataset) -> Iterator[Found]:
             near = licences.near_dataset(licence.name)
             told = " and tell the licence in the description" if near == licences.OTHER else ""
             where = f"licenses[{number}].name"
-            yield Found(licence.name, f"is {licence.name or 'empty'}", f"write {near}{told}", key=where)
+            yield Found(licence.name, said(licence.name), f"write {near}{told}", key=where)
 
 
 @Dataset.rule("description", "licenses", expected='a description, since the licence is "other"', client="ignores")
@@ -123,7 +123,7 @@ def _dataset_subtitle(dataset: Dataset) -> Iterator[Found]:
 def _resource_exists(dataset: Dataset, folder: Path) -> Iterator[Found]:
     for number, resource in enumerate(dataset.resources):
         if not (folder / resource.path).is_file():
-            yield Found(resource.path, f"is {resource.path}", "take it out", key=f"resources[{number}].path")
+            yield Found(resource.path, said(resource.path), "take it out", key=f"resources[{number}].path")
 
 
 @Dataset.rule("resources", expected="each file once", client="refuses")
@@ -131,7 +131,7 @@ def _resource_twice(dataset: Dataset) -> Iterator[Found]:
     paths = [resource.path for resource in dataset.resources]
     for number, path in enumerate(paths):
         if path in paths[:number]:
-            yield Found(path, f"is {path} again", "take one of them out", key=f"resources[{number}].path")
+            yield Found(path, f"{said(path)} again", "take one of them out", key=f"resources[{number}].path")
 
 
 @Dataset.rule("resources", expected="the name of an uploaded file, without a folder", client="ignores")
@@ -139,14 +139,14 @@ def _resource_uploaded(dataset: Dataset) -> Iterator[Found]:
     for number, resource in enumerate(dataset.resources):
         if "/" in resource.path or resource.path in folders.LEFT_OUT:
             mend = "take it out: no uploaded file has this name"
-            yield Found(resource.path, f"is {resource.path}", mend, key=f"resources[{number}].path")
+            yield Found(resource.path, said(resource.path), mend, key=f"resources[{number}].path")
 
 
 @Dataset.rule("resources", expected="a type of column that Kaggle knows", client="ignores")
 def _column_type(dataset: Dataset) -> Iterator[Found]:
     for place, column in _columns(dataset):
         if column.type is not None and column.type.lower() not in TYPES:
-            yield Found(column.type, f"is {column.type}", key=f"{place}.type")
+            yield Found(column.type, said(column.type), key=f"{place}.type")
 
 
 @Dataset.rule("resources", expected="all columns of the file, in order", client="ignores", beside=True)

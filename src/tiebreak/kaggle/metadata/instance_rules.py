@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tiebreak.kaggle.metadata import licences, machines, slugs
 from tiebreak.kaggle.metadata.instance import Instance
 from tiebreak.kaggle.metadata.model_rules import PLAIN, rewritten
-from tiebreak.kaggle.metadata.problem import Found
+from tiebreak.kaggle.metadata.problem import Found, said
 
 PLACEHOLDERS: Final = {
     "ownerSlug": "INSERT_OWNER_SLUG_HERE",
@@ -35,7 +35,7 @@ def _instance_placeholder(instance: Instance) -> Iterator[Found]:
 )
 def _instance_owner(instance: Instance) -> Iterator[Found]:
     if not slugs.is_user(instance.owner_slug) and instance.owner_slug not in PLACEHOLDERS.values():
-        yield Found(instance.owner_slug, f"is {instance.owner_slug or 'empty'}", "write the name of the user")
+        yield Found(instance.owner_slug, said(instance.owner_slug), "write the name of the user")
 
 
 @Instance.rule("modelSlug", "instanceSlug", expected=f"a slug of {slugs.IN_WORDS}", client="ignores")
@@ -43,20 +43,20 @@ def _instance_slugs(instance: Instance) -> Iterator[Found]:
     for key, slug in (("modelSlug", instance.model_slug), ("instanceSlug", instance.instance_slug)):
         if not slugs.is_slug(slug) and slug not in PLACEHOLDERS.values():
             near = slugs.slugify(slug)
-            yield Found(slug, f"is {slug or 'empty'}", f"write {near}" if near else "", key=key)
+            yield Found(slug, said(slug), f"write {near}" if near else "", key=key)
 
 
 @Instance.rule("framework", expected="a framework that Kaggle knows", client="refuses")
 def _instance_framework(instance: Instance) -> Iterator[Found]:
     name = instance.framework
     if machines.framework(name) is None and name not in PLACEHOLDERS.values() and not _unspecified(name):
-        yield Found(name, f"is {name or 'empty'}", f"write {machines.near_framework(name)}")
+        yield Found(name, said(name), f"write {machines.near_framework(name)}")
 
 
 @Instance.rule("framework", expected="a framework that says something", client="ignores")
 def _instance_framework_told(instance: Instance) -> Iterator[Found]:
     if _unspecified(instance.framework):
-        yield Found(instance.framework, f"is {instance.framework}", "write other")
+        yield Found(instance.framework, said(instance.framework), "write other")
 
 
 @Instance.rule("licenseName", expected="a licence", client="refuses")
@@ -70,7 +70,7 @@ def _instance_licence_name(instance: Instance) -> Iterator[Found]:
     name = instance.license_name
     if name and name not in licences.MODEL:
         near = licences.near_model(name)
-        yield Found(name, f"is {name}", f"write {near}" if near else f"write one of {', '.join(licences.MODEL)}")
+        yield Found(name, said(name), f"write {near}" if near else f"write one of {', '.join(licences.MODEL)}")
 
 
 @Instance.rule("overview", "usage", expected=PLAIN, client="changes")
@@ -92,7 +92,7 @@ def _instance_type(instance: Instance) -> Iterator[Found]:
     name = instance.model_instance_type
     if machines.instance_type(name) is None:
         mend = "write KaggleVariant" if "internal" in name.lower() else ""
-        yield Found(name, f"is {name or 'empty'}", mend)
+        yield Found(name, said(name), mend)
 
 
 @Instance.rule("baseModelInstance", expected="owner/model/framework/instance without a version", client="ignores")
@@ -100,7 +100,7 @@ def _instance_base_form(instance: Instance) -> Iterator[Found]:
     base = instance.base_model_instance
     parts = base.split("/")
     if base and (len(parts) != 4 or not all(slugs.FOREIGN.fullmatch(part) for part in parts)):
-        yield Found(base, f"is {base}", f"write {'/'.join(parts[:4])}" if len(parts) == 5 else "")
+        yield Found(base, said(base), f"write {'/'.join(parts[:4])}" if len(parts) == 5 else "")
 
 
 @Instance.rule(
@@ -111,14 +111,14 @@ def _instance_base_of_variant(instance: Instance) -> Iterator[Found]:
     if kind == "KaggleVariant" and not base:
         yield Found(base, "is empty for a KaggleVariant", "name the base, or write Unspecified as the type")
     elif base and kind is not None and kind != "KaggleVariant":
-        yield Found(base, f"is {base} while the type is {kind}", 'write "modelInstanceType": "KaggleVariant"')
+        yield Found(base, f"{said(base)} while the type is {kind}", 'write "modelInstanceType": "KaggleVariant"')
 
 
 @Instance.rule("externalBaseModelUrl", expected="an https address", client="ignores")
 def _instance_base_address(instance: Instance) -> Iterator[Found]:
     address = instance.external_base_model_url
     if address and not _is_address(address):
-        yield Found(address, f"is {address}")
+        yield Found(address, said(address))
 
 
 @Instance.rule(

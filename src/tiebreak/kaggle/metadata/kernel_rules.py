@@ -7,7 +7,7 @@ from typing import Final
 
 from tiebreak.kaggle.metadata import machines, slugs
 from tiebreak.kaggle.metadata.kernel import Kernel
-from tiebreak.kaggle.metadata.problem import Found, characters
+from tiebreak.kaggle.metadata.problem import Found, characters, said
 
 MIN_TITLE: Final = 5
 MAX_TITLE: Final = 50
@@ -20,16 +20,16 @@ def _kernel_id_form(kernel: Kernel) -> Iterator[Found]:
     if not kernel.id:
         yield Found(kernel.id, "is empty")
     elif len(parts) == 3 and all(parts):
-        yield Found(kernel.id, f"is {kernel.id}, with a version", f"write {parts[0]}/{parts[1]}")
+        yield Found(kernel.id, f"{said(kernel.id)}, with a version", f"write {parts[0]}/{parts[1]}")
     elif len(parts) > 2 or not all(parts):
-        yield Found(kernel.id, f"is {kernel.id}")
+        yield Found(kernel.id, said(kernel.id))
 
 
 @Kernel.rule("id", expected="the owner in front: owner/slug", client="ignores")
 def _kernel_id_owner(kernel: Kernel) -> Iterator[Found]:
     owner, slug = slugs.halves(kernel.id)
     if kernel.id and "/" not in kernel.id:
-        yield Found(kernel.id, f"is {kernel.id}", f"write USER/{kernel.id}")
+        yield Found(kernel.id, said(kernel.id), f"write USER/{kernel.id}")
     elif owner and slug and not slugs.is_user(owner):
         yield Found(kernel.id, f"names the owner {owner}", "write the name of the user as its address has it")
 
@@ -101,18 +101,18 @@ def _kernel_machine_retired(kernel: Kernel) -> Iterator[Found]:
     shape = kernel.machine_shape or ""
     if shape in machines.RETIRED:
         instead = machines.RETIRED[shape]
-        yield Found(shape, f"is {shape}, which is retired: the server takes {instead}", f"write {instead}")
+        yield Found(shape, f"{said(shape)}, which is retired: the server takes {instead}", f"write {instead}")
 
 
 @Kernel.rule("machine_shape", expected=f"one of {', '.join(machines.SHAPES)}", client="ignores")
 def _kernel_machine_known(kernel: Kernel) -> Iterator[Found]:
     shape = kernel.machine_shape or ""
     if shape in machines.INTERNAL:
-        wrong = f"is {shape}, a pool of Kaggle's own staff"
+        wrong = f"{said(shape)}, a pool of Kaggle's own staff"
         yield Found(shape, wrong, f"write {machines.T4X2}, which is two T4")
     elif shape and shape not in machines.SHAPES and shape not in machines.RETIRED:
         near = machines.near_shape(shape)
-        yield Found(shape, f"is {shape}", f"write {near}" if near else "")
+        yield Found(shape, said(shape), f"write {near}" if near else "")
 
 
 @Kernel.rule("machine_shape", "enable_gpu", "enable_tpu", expected="the switch of that accelerator", client="ignores")
@@ -123,16 +123,16 @@ def _kernel_machine_switch(kernel: Kernel) -> Iterator[Found]:
         ("enable_tpu", kernel.enable_tpu, machines.TPUS),
     ):
         if shape in shapes and not on:
-            yield Found(shape, f"is {shape} while {key} is false", f'write "{key}": true')
+            yield Found(shape, f"{said(shape)} while {key} is false", f'write "{key}": true')
 
 
 @Kernel.rule("code_file", expected="a file beside kernel-metadata.json", client="ignores")
 def _kernel_code_beside(kernel: Kernel) -> Iterator[Found]:
     if "/" in kernel.code_file or "\\" in kernel.code_file:
-        yield Found(kernel.code_file, f"is {kernel.code_file}", "put the notebook beside it and write its name alone")
+        yield Found(kernel.code_file, said(kernel.code_file), "put the notebook beside it and write its name alone")
 
 
 @Kernel.rule("code_file", "kernel_type", expected="NAME.ipynb for a notebook", client="ignores")
 def _kernel_code_suffix(kernel: Kernel) -> Iterator[Found]:
     if kernel.kernel_type == "notebook" and kernel.code_file and not kernel.code_file.endswith(".ipynb"):
-        yield Found(kernel.code_file, f"is {kernel.code_file}", "give the notebook the suffix .ipynb")
+        yield Found(kernel.code_file, said(kernel.code_file), "give the notebook the suffix .ipynb")

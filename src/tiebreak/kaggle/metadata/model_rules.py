@@ -9,7 +9,7 @@ from typing import Final
 
 from tiebreak.kaggle.metadata import slugs
 from tiebreak.kaggle.metadata.model import Model
-from tiebreak.kaggle.metadata.problem import Found
+from tiebreak.kaggle.metadata.problem import Found, said
 
 MARKUP: Final = re.compile(r"[<>&\x00-\x08\x0b-\x1f\x7f]")
 """What the client rewrites in Markdown: it passes all of it through an HTML sanitiser."""
@@ -36,14 +36,14 @@ def rewritten(markdown: str) -> str | None:
 @Model.rule("ownerSlug", expected="the name of a user of lower case letters, digits, single - and _", client="refuses")
 def _model_owner(model: Model) -> Iterator[Found]:
     if not slugs.is_user(model.owner_slug):
-        yield Found(model.owner_slug, f"is {model.owner_slug or 'empty'}", "write the name of the user")
+        yield Found(model.owner_slug, said(model.owner_slug), "write the name of the user")
 
 
 @Model.rule("slug", expected=f"a slug of {slugs.IN_WORDS}", client="refuses")
 def _model_slug(model: Model) -> Iterator[Found]:
     if not slugs.is_slug(model.slug):
         near = slugs.slugify(model.slug)
-        yield Found(model.slug, f"is {model.slug or 'empty'}", f"write {near}" if near else "")
+        yield Found(model.slug, said(model.slug), f"write {near}" if near else "")
 
 
 @Model.rule("title", expected="a title of your own, not the placeholder", client="refuses")
@@ -76,4 +76,4 @@ def _model_date(model: Model) -> Iterator[Found]:
         try:
             datetime.strptime(model.publish_time, "%Y-%m-%d")
         except ValueError:
-            yield Found(model.publish_time, f"is {model.publish_time}", 'write a date, or ""')
+            yield Found(model.publish_time, said(model.publish_time), 'write a date, or ""')

@@ -13,7 +13,7 @@ from tiebreak.kaggle.metadata.dataset import Dataset
 from tiebreak.kaggle.metadata.instance import Instance
 from tiebreak.kaggle.metadata.kernel import Kernel
 from tiebreak.kaggle.metadata.model import Model
-from tiebreak.kaggle.metadata.problem import Found, MetadataError, Problem, Rule
+from tiebreak.kaggle.metadata.problem import Found, MetadataError, Problem, Rule, said
 from tiebreak.kaggle.metadata.reading import given, key_of
 from tiebreak.kaggle.metadata.schema import Metadata
 
@@ -76,7 +76,7 @@ def _pack_wheels_read(parts: Parts) -> Iterator[Found]:
 def _pack_model_owner(parts: Parts) -> Iterator[Found]:
     owner = parts.model.get("owner_slug")
     if owner and parts.owner and owner != parts.owner:
-        yield Found(owner, f"is {owner}, the notebook belongs to {parts.owner}", f"write {parts.owner}")
+        yield Found(owner, f"{said(owner)}, the notebook belongs to {parts.owner}", f"write {parts.owner}")
 
 
 @_rule("", "ownerSlug", expected="the owner of the model")
@@ -96,7 +96,7 @@ def _pack_instance_twice(parts: Parts) -> Iterator[Found]:
         if handle := _handle(parts.model, instance):
             if handle in seen:
                 slug = instance["instance_slug"]
-                yield Found(slug, f"is {slug}, as of another instance", key=f"{name}:instanceSlug")
+                yield Found(slug, f"{said(slug)}, as of another instance", key=f"{name}:instanceSlug")
             seen.add(handle)
 
 
@@ -116,7 +116,7 @@ def _pack_instances_exist(parts: Parts) -> Iterator[Found]:
     complete = all(_handle(parts.model, instance) for instance in parts.instances.values())
     for number, source in enumerate(parts.kernel.get("model_sources", [])):
         if complete and source.startswith(ours) and source.count("/") == 4 and _plain(source) not in handles:
-            yield Found(source, f"is {source}", "take it out, or pack again", key=f"model_sources[{number}]")
+            yield Found(source, said(source), "take it out, or pack again", key=f"model_sources[{number}]")
 
 
 @_rule(MODEL, "", expected="an instance in a folder of its own")
@@ -175,7 +175,8 @@ def _as_model(parts: Parts, key: str, written: str) -> Iterator[Found]:
     for name, instance in parts.instances.items():
         named = instance.get("owner_slug" if written == "ownerSlug" else "model_slug")
         if wanted and named and named != wanted:
-            yield Found(named, f"is {named}, in the model's file {wanted}", f"write {wanted}", key=f"{name}:{written}")
+            wrong = f"{said(named)}, in the model's file {wanted}"
+            yield Found(named, wrong, f"write {wanted}", key=f"{name}:{written}")
 
 
 def _handle(model: Values, instance: Values) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ IN_WORDS: Final[dict[Client, str]] = {
     "ignores": "Kaggle's client says nothing",
     "changes": "Kaggle's client sends something else",
 }
+
+LONGEST: Final = 80
+"""Characters of a value that are shown."""
 
 WHOLE: Final = ""
 """The key of a problem that is not about one key."""
@@ -119,6 +123,14 @@ class Rule:
     client: Client
     find: Callable[..., Iterator[Found]]
     beside: bool = False
+
+
+def said(value: object) -> str:
+    """What stands there, in words."""
+    if value == "":
+        return "is empty"
+    text = json.dumps(value, ensure_ascii=False)
+    return f"is {text if len(text) <= LONGEST else text[: LONGEST - 3] + '...'}"
 
 
 def characters(text: str) -> str:

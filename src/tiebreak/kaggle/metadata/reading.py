@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from tiebreak.kaggle.metadata.problem import WHOLE, Entry, Problem
+from tiebreak.kaggle.metadata.problem import WHOLE, Entry, Problem, said
 
 if TYPE_CHECKING:
     from tiebreak.kaggle.metadata.schema import Metadata
@@ -82,7 +82,7 @@ def _load(cls: type[Metadata], path: Path) -> tuple[_Content, None] | tuple[_Con
     except (OSError, ValueError) as error:
         return nothing, Problem(path.name, WHOLE, None, f"cannot be read: {error}", "JSON in UTF-8", "", "refuses")
     if not isinstance(values, dict):
-        wrong = f"holds {_shown(values)}"
+        wrong = f"holds {said(values).removeprefix('is ')}"
         return nothing, Problem(path.name, WHOLE, values, wrong, "a JSON object", "", "refuses")
     return _Content(values, twice), None
 
@@ -116,7 +116,7 @@ def _mistyped(file: str, key: str, entry: Entry, value: object, error: Validatio
         elif fault["type"] == "missing":
             yield Problem(file, place, None, "is missing", entry.expected, "", entry.client(value))
         else:
-            yield Problem(file, place, inner, f"is {_shown(inner)}", entry.expected, "", entry.client(value))
+            yield Problem(file, place, inner, said(inner), entry.expected, "", entry.client(value))
 
 
 def _keys(cls: type[Metadata]) -> list[str]:
@@ -130,8 +130,3 @@ def _adapter(cls: type[Metadata], name: str) -> TypeAdapter[Any]:
     for item in info.metadata:
         kind = Annotated[kind, item]
     return TypeAdapter(kind, config=ConfigDict(strict=True))
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tiebreak.kaggle.metadata import machines, slugs
 from tiebreak.kaggle.metadata.kernel import Kernel
 from tiebreak.kaggle.metadata.kernel_rules import MIN_SLUG
-from tiebreak.kaggle.metadata.problem import Found
+from tiebreak.kaggle.metadata.problem import Found, said
 
 LISTS = ("dataset_sources", "competition_sources", "kernel_sources", "model_sources")
 
@@ -16,28 +16,28 @@ LISTS = ("dataset_sources", "competition_sources", "kernel_sources", "model_sour
 def _dataset_sources_form(kernel: Kernel) -> Iterator[Found]:
     for place, source in _numbered("dataset_sources", kernel.dataset_sources):
         if source and not _pair(source):
-            yield Found(source, f"is {source}", key=place)
+            yield Found(source, said(source), key=place)
 
 
 @Kernel.rule("dataset_sources", expected="owner/slug without a version", client="ignores")
 def _dataset_sources_exact(kernel: Kernel) -> Iterator[Found]:
     for place, source in _numbered("dataset_sources", kernel.dataset_sources):
         if not source or (_pair(source) and not _foreign(source, 2)):
-            yield Found(source, _said(source), _shorter(source), key=place)
+            yield Found(source, said(source), _shorter(source), key=place)
 
 
 @Kernel.rule("kernel_sources", expected=f"owner/slug, the slug of {MIN_SLUG} characters or more", client="refuses")
 def _kernel_sources_form(kernel: Kernel) -> Iterator[Found]:
     for place, source in _numbered("kernel_sources", kernel.kernel_sources):
         if source and not (_pair(source) and len(source.split("/")[1]) >= MIN_SLUG and source.split("/")[-1]):
-            yield Found(source, f"is {source}", key=place)
+            yield Found(source, said(source), key=place)
 
 
 @Kernel.rule("kernel_sources", expected="owner/slug without a version", client="ignores")
 def _kernel_sources_exact(kernel: Kernel) -> Iterator[Found]:
     for place, source in _numbered("kernel_sources", kernel.kernel_sources):
         if not source or (_pair(source) and source.split("/")[-1] and not _foreign(source, 2)):
-            yield Found(source, _said(source), _shorter(source), key=place)
+            yield Found(source, said(source), _shorter(source), key=place)
 
 
 @Kernel.rule("competition_sources", expected="the slug of a competition alone", client="ignores")
@@ -45,7 +45,7 @@ def _competition_sources_form(kernel: Kernel) -> Iterator[Found]:
     for place, source in _numbered("competition_sources", kernel.competition_sources):
         if not slugs.is_slug(source):
             last = source.rstrip("/").rpartition("/")[2].lower()
-            yield Found(source, _said(source), f"write {last}" if slugs.is_slug(last) else "", key=place)
+            yield Found(source, said(source), f"write {last}" if slugs.is_slug(last) else "", key=place)
 
 
 @Kernel.rule("competition_sources", expected="the competition that it submits to", client="ignores")
@@ -60,7 +60,7 @@ def _model_sources_parts(kernel: Kernel) -> Iterator[Found]:
         parts = source.split("/")
         if source and (len(parts) != 5 or not all(parts)):
             mend = f"write {source}/1" if len(parts) == 4 and all(parts) else ""
-            yield Found(source, f"is {source}", mend, key=place)
+            yield Found(source, said(source), mend, key=place)
 
 
 @Kernel.rule("model_sources", expected="a whole number as its version", client="refuses")
@@ -82,7 +82,7 @@ def _model_sources_exact(kernel: Kernel) -> Iterator[Found]:
         if _is_number(version) and not (version.isascii() and version.isdigit() and version[0] != "0"):
             yield Found(source, f"has the version {version}", key=place)
         elif not all(slugs.FOREIGN.fullmatch(part) for part in (owner, model, variation)):
-            yield Found(source, f"is {source}", key=place)
+            yield Found(source, said(source), key=place)
         elif machines.framework(framework) is None:
             near = machines.near_framework(framework)
             yield Found(source, f"names the framework {framework}", f"write {near}", key=place)
@@ -94,7 +94,7 @@ def _sources_twice(kernel: Kernel) -> Iterator[Found]:
         seen: set[str] = set()
         for place, source in _numbered(key, getattr(kernel, key)):
             if source in seen:
-                yield Found(source, f"is {source} again", "take it out", key=place)
+                yield Found(source, f"{said(source)} again", "take it out", key=place)
             seen.add(source)
 
 
@@ -119,10 +119,6 @@ def _pair(source: str) -> bool:
 def _foreign(source: str, parts: int) -> bool:
     found = source.split("/")
     return len(found) == parts and all(slugs.FOREIGN.fullmatch(part) for part in found)
-
-
-def _said(source: str) -> str:
-    return f"is {source}" if source else "is empty"
 
 
 def _shorter(source: str) -> str:
