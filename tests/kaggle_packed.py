@@ -141,11 +141,41 @@ class Packed:
         return {"TIEBREAK_KAGGLE_INPUT": str(self.input), "TIEBREAK_KAGGLE_WORKING": str(self.working)}
 
 
-def packed(root: Path, acts: dict[str, Any] | None = None, **settings: Any) -> Packed:
-    """A pack with the pretender. `acts`: there is a bundle, whose judge behaves so; else it is the embedded judge."""
+TORCH_OF_IMAGE = """
+class cuda:
+    device_count = staticmethod(lambda: 2)
+    get_device_name = staticmethod(lambda number: "Tesla T4")
+"""
+
+
+def image_with_gpus(folder: Path, version: str = "2.8.0+cu126") -> Path:
+    """A folder of packages as an image has them: a torch that knows two GPUs."""
+    (folder / "torch").mkdir(parents=True)
+    (folder / "torch" / "__init__.py").write_text(TORCH_OF_IMAGE)
+    (folder / f"torch-{version}.dist-info").mkdir()
+    (folder / f"torch-{version}.dist-info" / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n"
+    )
+    return folder
+
+
+def packed(
+    root: Path, acts: dict[str, Any] | None = None, *, network: bool = False, **settings: Any
+) -> Packed:  # fmt: skip
+    """A pack with the pretender.
+
+    Args:
+        root: An empty folder.
+        acts: There is a bundle, whose judge behaves so; without, it is the embedded judge.
+        network: The judge needs torch; among the wheels is one for the CPU.
+        settings: Of the notebook.
+    """
     wheels = root / "input" / "datasets" / "someone" / "wheels"
     wheels.mkdir(parents=True)
-    digest = house(wheels, [pretender(wheels)])
+    torch = {"torch/__init__.py": "class cuda:\n    device_count = staticmethod(lambda: 0)\n"}
+    torches = [wheel(wheels, "torch", "2.13.0+cpu", torch) | {"image": True}] if network else []
+    own = pretender(wheels, requires=("torch==2.13.0",) if network else ())
+    digest = house(wheels, [own, *torches], torch="cpu" if network else None)
     judge = None
     if acts is not None:
         folder = root / "input" / "models" / "someone" / "judge" / "transformers" / "judge" / "1"

@@ -16,7 +16,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from kaggle_packed import COMPETITION, Packed, data, packed
+from kaggle_packed import COMPETITION, Packed, data, image_with_gpus, packed
 from tiebreak.errors import DataError, UsageError
 from tiebreak.kaggle import notebook
 from tiebreak.kaggle.settings import KernelSettings, Predicting
@@ -241,6 +241,26 @@ def test_the_hours_can_be_shortened_for_a_rehearsal(tmp_path: Path) -> None:
     _, _, report = run(pack, TIEBREAK_KAGGLE_HOURS="0.5")
     options = report["run"]["options"]
     assert 1700 <= float(options[options.index("--within") + 1]) < 1740
+
+
+def test_the_gpus_of_the_image_are_used(tmp_path: Path) -> None:
+    pack = packed(tmp_path, {}, network=True, needs_gpu=True)
+    code, said, report = run(pack, PYTHONPATH=str(image_with_gpus(tmp_path / "image")))
+    assert code == 0, said
+    options = report["run"]["options"]
+    assert options[options.index("--devices") + 1] == "cuda:0,cuda:1"
+    assert report["gpus"] == ["Tesla T4", "Tesla T4"]
+    assert report["left_to_image"] == {"torch": "2.8.0+cu126"}
+    assert (report["judge"], report["rows_otherwise"]) == ("the judge", 0)
+
+
+def test_a_torch_of_the_image_that_is_too_old_is_not_used(tmp_path: Path) -> None:
+    pack = packed(tmp_path, {}, network=True, needs_gpu=True)
+    code, said, report = run(pack, PYTHONPATH=str(image_with_gpus(tmp_path / "image", "2.5.1")))
+    assert code == 0, said
+    assert report["versions"]["torch"] == "2.13.0+cpu"
+    assert (report["gpus"], report["left_to_image"]) == ([], {})
+    assert (report["judge"], report["rows_otherwise"], report["reason"]) == ("embedded", 3, "no GPU")
 
 
 def test_a_read_only_input_is_enough(tmp_path: Path) -> None:

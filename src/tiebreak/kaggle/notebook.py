@@ -21,6 +21,7 @@ EXPLAINED: Final = {
     "competition": "Slug of the competition whose data are read.",
     "test": "The file to predict, somewhere below the folder of the competition.",
     "sample": "Its sample submission.",
+    "map": "Columns of the test file that go by other names: ours -> theirs.",
     "submission": "The form of the submission: what each column holds.",
     "wheelhouse": "sha256 of wheelhouse.json: these wheels and no others.",
     "judge": "sha256 of the bundle's judge.json; None: the judge inside the package.",

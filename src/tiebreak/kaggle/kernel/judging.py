@@ -33,6 +33,7 @@ def judge_rows(
     output = scratch / "submission.csv"
     common = [str(found.test), "--format", "kaggle", "--sample", str(sample), "-o", str(output), "--json"]
     common += column_options(settings["submission"])
+    common += [part for ours, theirs in settings.get("map", {}).items() for part in ("--map", f"{ours}={theirs}")]
     if found.judge is None:
         run_judge(common, environment, report, limit=report.left() + GRACE, judge="embedded")
         return output
