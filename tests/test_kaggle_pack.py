@@ -267,6 +267,22 @@ def test_a_judge_that_is_too_large_for_a_cpu_needs_a_gpu(
     assert plan(Choices(**wish, machine="NvidiaL4")).shape == "NvidiaL4"
 
 
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"max_length": 20}, "max_length 20 is too small for the template plain"),
+        ({"backend": "vllm"}, "--backend vllm: a classifier judge runs on torch alone"),
+    ],
+)
+def test_what_the_judge_would_refuse_there_is_refused_here(
+    choice: dict[str, Any], said: str, adapter: Path, tmp_path: Path
+) -> None:
+    cheap = kaggle_packing.features(tmp_path / "cheap")
+    for judge in (adapter, kaggle_packing.blend(tmp_path / "blend", {"cheap": cheap, "dear": adapter})):
+        with pytest.raises(UsageError, match=re.escape(said)):
+            plan(Choices(**{"competition": LMSYS, "user": "someone", "judge": judge} | choice))
+
+
 def test_further_requirements_replace_those_that_were_found(adapter: Path) -> None:
     wish = {"competition": LMSYS, "user": "someone", "judge": adapter}
     found = plan(Choices(**wish, requirements=("numpy==1.26.4", "sentencepiece"))).requirements
@@ -291,6 +307,17 @@ def test_the_command_packs_says_what_and_goes_by_its_file(cli: Cli, tmp_path: Pa
     done = cli("kaggle", "pack", "--competition", LMSYS, "--user", "someone", "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"wheels\s+someone/tiebreak-wheels-features-1-llm-classification-\w{4}\s+\d+", done.stdout)
+
+
+@pytest.mark.usefixtures("index")
+def test_columns_of_the_test_file_under_other_names_are_told_to_the_notebook(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("row_id,left,right\n1,0.5,0.5\n")
+    options = ["--sample", "s.csv", "--test-name", "rows.csv", "--map", "prompt=question", "--map", "response_a=left"]
+    done = cli("kaggle", "pack", "--competition", "another", "--user", "someone", *options, "-o", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    settings = record.read(Layout(tmp_path / "out")).settings
+    assert settings.map == {"prompt": "question", "response_a": "left"}
+    assert (settings.test, settings.submission.header) == ("rows.csv", ["row_id", "left", "right"])
 
 
 def test_a_dry_run_says_what_would_be_written_and_writes_nothing(cli: Cli, adapter: Path, tmp_path: Path) -> None:

@@ -100,6 +100,15 @@ def command(
     test_name: Annotated[
         str | None, typer.Option(rich_help_panel=FORM, help="File with the rows. [default: test.csv]")
     ] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="OURS=THEIRS",
+            rich_help_panel=FORM,
+            help="Columns of it under other names, for example prompt=question; repeatable.",
+        ),
+    ] = None,
     python: Annotated[
         str | None,
         typer.Option(
@@ -142,7 +151,8 @@ def command(
         "judge": judge, "competition": competition, "user": user, "machine": machine, "hours": hours,
         "needs_gpu": needs_gpu, "bases": tuple(base or ()) or None, "base_model": base_model, "public": public,
         "licence": licence, "notes": notes, "title": title, "slug": slug, "sample": sample, "columns": columns,
-        "test": test_name, "python": python, "platform": platform, "requirements": tuple(requirement or ()) or None,
+        "map": options.parse_map(mapping) or None, "test": test_name,
+        "python": python, "platform": platform, "requirements": tuple(requirement or ()) or None,
         "torch": torch, "max_length": max_length, "max_tokens": max_tokens, "precision": precision, "swap": swap,
         "backend": backend,
     }  # fmt: skip

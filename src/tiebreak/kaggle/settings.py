@@ -30,6 +30,7 @@ class KernelSettings(BaseModel):
         competition: Slug of the competition whose data are read.
         test: Name of the file to predict, somewhere under the folder of the competition.
         sample: Name of its sample submission.
+        map: Columns of the test file that go by other names, as of `tiebreak predict --map`: ours -> theirs.
         submission: The form of the submission.
         wheelhouse: sha256 of `wheelhouse.json`: the notebook takes the wheels that it was packed with and no others.
         judge: sha256 of the bundle's `judge.json`; None is the judge inside the package.
@@ -45,6 +46,7 @@ class KernelSettings(BaseModel):
     competition: str
     test: str = "test.csv"
     sample: str = "sample_submission.csv"
+    map: dict[str, str] = Field(default_factory=dict)
     submission: Submission
     wheelhouse: str
     judge: str | None = None

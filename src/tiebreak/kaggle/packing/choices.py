@@ -97,6 +97,7 @@ class Choices(BaseModel):
         sample: The sample submission, of a competition that is not known.
         columns: What columns of a submission hold, where their names do not say it.
         test: Name of the file to predict; None is that of the competition.
+        map: Columns of that file that go by other names: ours -> theirs.
         machine: cpu, t4x2, or a GPU as Kaggle spells it; None suits the judge.
         needs_gpu: Whether the embedded judge is to do all rows where there is no GPU; None goes by the size.
         hours: Hours that Kaggle gives a run; half an hour is kept in reserve, or a quarter of a shorter run.
@@ -126,6 +127,7 @@ class Choices(BaseModel):
     sample: Path | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     test: str | None = None
+    map: dict[str, str] = Field(default_factory=dict)
     machine: Annotated[str, AfterValidator(_machine)] | None = None
     needs_gpu: bool | None = None
     hours: Annotated[float, Field(gt=0, le=24)] = 9.0

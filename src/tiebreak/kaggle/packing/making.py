@@ -173,6 +173,7 @@ def _settings(plan: Plan, pack: Layout) -> KernelSettings:
         competition=competition.slug,
         test=competition.test,
         sample=competition.sample,
+        map=plan.choices.map,
         submission=competition.submission,
         wheelhouse=storage.sha256(pack.wheels / WHEELHOUSE),
         judge=None if judge is None else judge.digest,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tiebreak import bundle, judges
-from tiebreak.errors import UsageError
+from tiebreak.errors import MissingExtraError, UsageError
+from tiebreak.judges import Runtime
 from tiebreak.kaggle.metadata import machines
 from tiebreak.kaggle.packing import competitions, names, parameters, portable
 from tiebreak.kaggle.packing.choices import MACHINES, Choices
 from tiebreak.kaggle.packing.competitions import Competition
 from tiebreak.kaggle.packing.portable import Portable
 from tiebreak.kaggle.packing.texts import Subject
+from tiebreak.kaggle.settings import Predicting
 from tiebreak.kaggle.wheels import needs
 
 
@@ -87,7 +90,7 @@ def plan(choices: Choices) -> Plan:
     if choices.judge is not None:
         judge = portable.make(directory, given=choices.bases, on_kaggle=choices.base_model is not None)
     original = bundle.read(directory, files=False)
-    _check(choices, original)
+    _check(choices, original, directory)
     subject = _subject(bundle.read(directory, files=False) if judge is None else judge.manifest, judge)
     title, slug = names.notebook(subject.manifest.name, choices.competition, choices.title, choices.slug)
     network = judges.has_network(original)
@@ -103,11 +106,22 @@ def plan(choices: Choices) -> Plan:
     )  # fmt: skip
 
 
-def _check(choices: Choices, manifest: bundle.Manifest) -> None:
-    if not judges.has_network(manifest) and (named := choices.of_networks()):
-        raise UsageError(
-            f"{', '.join(named)}: a {manifest.kind} judge has no such choice", expected="a judge with a network"
-        )
+def _check(choices: Choices, manifest: bundle.Manifest, directory: Path) -> None:
+    """Refuse here what the judge would refuse there, hours later; where torch is absent, only what needs none."""
+    if not judges.has_network(manifest):
+        if named := choices.of_networks():
+            raise UsageError(
+                f"{', '.join(named)}: a {manifest.kind} judge has no such choice", expected="a judge with a network"
+            )
+        return
+    chosen = choices.predicting
+    if chosen == Predicting():
+        return
+    with suppress(MissingExtraError):
+        judge = judges.load(directory, Runtime(**chosen.model_dump()))
+        for one in getattr(judge, "members", [judge]):
+            if chosen.max_length is not None and hasattr(type(one), "renderer"):
+                _ = one.renderer
 
 
 def _subject(manifest: bundle.Manifest, judge: Portable | None) -> Subject:

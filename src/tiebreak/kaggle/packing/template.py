@@ -31,10 +31,12 @@ competition: {competition}
 user: {user}
 
 # Of any other competition: its sample submission says which columns it wants, and where their names do not say what
-# they hold, columns do: {{left_wins: p_a, right_wins: p_b, draw: p_tie}}. test: the name of the file with the rows.
+# they hold, columns do: {{left_wins: p_a, right_wins: p_b, draw: p_tie}}. test: the name of the file with the rows,
+# and map: the columns of it that go by other names: {{prompt: question, response_a: left, response_b: right}}.
 sample: null
 columns: {{}}
 test: null
+map: {{}}
 
 # Title of the notebook, from which Kaggle makes the slug; null: of judge and competition.
 title: null

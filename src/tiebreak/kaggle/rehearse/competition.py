@@ -58,7 +58,7 @@ def lay_out(
         DataError: The test file cannot be read, or has no ids.
     """
     form = settings.submission
-    table = read(test) if test is not None else _ours(form)
+    table = read(test) if test is not None else _ours(form).rename(settings.map, strict=False)
     if form.id not in table.columns:
         raise DataError(
             f"{test}: no column {form.id}; it has {', '.join(table.columns)}", expected="the ids of the submission"
