@@ -41,7 +41,7 @@ def command(
     from tiebreak.kaggle.layout import Layout
 
     rehearsing.settle(isolation, mounts)
-    with tempfile.TemporaryDirectory(prefix="tiebreak-check-") as folder:
+    with rehearsing.stoppable(), tempfile.TemporaryDirectory(prefix="tiebreak-check-") as folder:
         found = rehearse.check(
             Layout(pack), keep=Path(folder), test=test, sample=sample, base=base, memory=memory, isolation=isolation,
             interpreter=interpreter, mounts=mounts, listener=rehearsing.listener(),

@@ -56,10 +56,11 @@ def command(
     rehearsing.settle(isolation, mounts)
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is not a directory", mend=f"mkdir -p {output.parent}")
-    ran = rehearse.run(
-        Layout(pack), test=test, sample=sample, rows=rows, memory=memory, hours=hours, keep=output, base=base,
-        isolation=isolation, interpreter=interpreter, mounts=mounts, listener=rehearsing.listener(),  # type: ignore[arg-type]
-    )  # fmt: skip
+    with rehearsing.stoppable():
+        ran = rehearse.run(
+            Layout(pack), test=test, sample=sample, rows=rows, memory=memory, hours=hours, keep=output, base=base,
+            isolation=isolation, interpreter=interpreter, mounts=mounts, listener=rehearsing.listener(),  # type: ignore[arg-type]
+        )  # fmt: skip
     if not console.is_quiet():
         rehearsing.stages(ran)
     console.note(f"network: {ran.walls}; tried by the notebook: {ran.connections}")

@@ -36,14 +36,18 @@ class Python:
     prefixes: tuple[Path, ...]
 
 
+def running() -> str:
+    """Major and minor version of this very Python."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 def find(version: str, given: Path | None = None) -> Python:
     """The interpreter of a version: the one that is named, else this very one, else `pythonX.Y` on PATH.
 
     Raises:
         UsageError: There is none, or what is named is of another version.
     """
-    running = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if given is None and version == running:
+    if given is None and version == running():
         return _inspect([sys.executable])
     command = str(given) if given else shutil.which(f"python{version}")
     try:
@@ -52,7 +56,7 @@ def find(version: str, given: Path | None = None) -> Python:
         raise UsageError(
             f"{given}: no Python" if given else f"no Python {version} here, which the wheels of this pack are for",
             expected=f"python{version} on PATH, or --interpreter PATH",
-            mend=f"install Python {version}, or pack for this one: tiebreak kaggle pack --python {running}",
+            mend=f"install Python {version}, or pack for this one: tiebreak kaggle pack --python {running()}",
         ) from error
     if found.version != version:
         raise UsageError(

@@ -22,7 +22,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         connected, address = arguments[0], arguments[1]
         if connected.family in {socket.AF_INET, socket.AF_INET6} and address and not _is_here(str(address[0])):
             raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
-    elif event in _LOOKING_UP and arguments[0] is not None and not _is_here(_text(arguments[0])):
+    elif event in _LOOKING_UP and arguments[0] is not None and _is_elsewhere(_text(arguments[0])):
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
 
@@ -31,13 +31,20 @@ def _text(host: str | bytes) -> str:
 
 
 def _is_here(host: str) -> bool:
-    if host in {"", "localhost"}:
-        return True
+    address = _address(host)
+    return host in {"", "localhost"} or (address is not None and (address.is_loopback or address.is_unspecified))
+
+
+def _is_elsewhere(name: str) -> bool:
+    """Whether somebody else has to be asked for the address."""
+    return name not in {"", "localhost"} and _address(name) is None
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
+        return None
 
 
 sys.addaudithook(_hook)

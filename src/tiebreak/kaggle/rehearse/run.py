@@ -53,7 +53,7 @@ class _Limits:
         if memory <= 0 or (hours is not None and hours <= 0):
             raise UsageError(f"a limit of {memory} GiB and {hours} hours", expected="numbers over 0")
         if hours is not None:
-            told = hours - min(_RESERVE, hours / 4)
+            told = round(hours - min(_RESERVE, hours / 4), 6)
         return cls(min(memory * GIB, of_this_machine()), hours or told + _RESERVE, told)
 
 
@@ -134,7 +134,7 @@ def _sandbox(isolation: sandbox.Isolation) -> Iterator[sandbox.Sandbox]:
 
 def _environment(limits: _Limits, rows: int | None) -> dict[str, str]:
     rerun = {} if rows is None else {"KAGGLE_IS_COMPETITION_RERUN": "1"}
-    return {"TIEBREAK_KAGGLE_HOURS": repr(limits.told), **rerun}
+    return {"TIEBREAK_KAGGLE_HOURS": f"{limits.told:g}", **rerun}
 
 
 def _hold(box: sandbox.Sandbox, walls: sandbox.Walls, notebook: Notebook, ended: Ended) -> None:
