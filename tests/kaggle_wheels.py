@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tiebreak.kaggle.wheels import resolving
+
 
 def wheel(
     folder: Path, name: str, version: str = "1.0", requires: Sequence[str] = (), *, tag: str = "py3-none-any",
@@ -52,7 +54,8 @@ def source(folder: Path, name: str, version: str = "1.0") -> Path:
 
 
 def only(folder: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    """Let pip know of this folder and of nothing else."""
+    """Let pip know of this folder and of nothing else. Nothing is installed here, so that pip is asked once."""
+    monkeypatch.setattr(resolving, "installed", lambda asked: {})
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL", "PIP_CONSTRAINT"):
         monkeypatch.delenv(name, raising=False)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.tags import Tag
 from packaging.tags import sys_tags as tags_of_this_machine
-from tests.kaggle_wheels import wheel
 
+from kaggle_wheels import wheel
 from tiebreak.errors import DataError, UsageError
 from tiebreak.kaggle.wheels import closure
 from tiebreak.kaggle.wheels.closure import Lack, Package
@@ -134,7 +134,7 @@ def test_a_closure_is_the_least_closed_set(edges: dict[str, list[str]]) -> None:
 
 def test_a_closed_house_is_proved(tmp_path: Path) -> None:
     asks = wheel(tmp_path, "Some.Name", "1.0", ["b<2"])
-    asked = wheel(tmp_path, "b", "1.5", tag="cp312-abi3-manylinux2014_x86_64")
+    asked = wheel(tmp_path, "b", "1.05", tag="cp312-abi3-manylinux2014_x86_64")  # is 1.5, and many name it so
     closure.prove([asks, asked], ["some-name"], KAGGLE)
 
 

@@ -13,9 +13,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.kaggle_wheels import only, wheel
 
 import tiebreak
+from kaggle_wheels import only, wheel
 from tiebreak import storage
 from tiebreak.environments import interpreter
 from tiebreak.errors import DataError, TiebreakError, UsageError

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.kaggle_wheels import only, source, wheel
 
+from kaggle_wheels import only, source, wheel
 from tiebreak.kaggle.wheels import asking, downloading, locked, resolving
 from tiebreak.kaggle.wheels.asking import PipError
 from tiebreak.kaggle.wheels.resolving import Chosen, Resolution
@@ -31,7 +31,7 @@ def names(found: Resolution) -> list[str]:
     return [one.name for one in found.wheels]
 
 
-@pytest.fixture(params=["as it is", "another pip"])
+@pytest.fixture(params=["as it is", pytest.param("another pip", marks=pytest.mark.slow)])
 def any_pip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """pip with the target's markers, and one whose inside is arranged otherwise, so that it keeps this machine's."""
     if request.param == "another pip":

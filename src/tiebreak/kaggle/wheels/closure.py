@@ -15,6 +15,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 from tiebreak.errors import DataError
 from tiebreak.kaggle.wheels.target import Target
@@ -126,15 +127,14 @@ def read(path: Path) -> Package:
         with zipfile.ZipFile(path) as archive:
             inside = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA") and n.count("/") == 1)
             said = HeaderParser().parsestr(archive.read(inside).decode("utf-8"))
+        own = (canonicalize_name(said["Name"] or ""), Version(said["Version"] or ""))
         requires = tuple(said.get_all("Requires-Dist") or ())
         for requirement in requires:
             Requirement(requirement)
     except (InvalidWheelFilename, InvalidRequirement, zipfile.BadZipFile, StopIteration, ValueError, OSError) as error:
         raise DataError(f"{path} is not a wheel ({error})", expected="a .whl with METADATA in it") from error
-    if (canonicalize_name(said["Name"] or ""), said["Version"]) != (name, str(version)):
-        raise DataError(
-            f"{path}: its METADATA is that of {said['Name']} {said['Version']}", expected=f"{name} {version}"
-        )
+    if own != (name, version):
+        raise DataError(f"{path}: its METADATA is that of {own[0]} {own[1]}", expected=f"{name} {version}")
     return Package(name, str(version), requires, said["Requires-Python"] or "")
 
 

@@ -100,7 +100,7 @@ def resolve(
                 raise
             refusal = error
             continue
-        if not pins:
+        if not pins and refusal is not None:
             listener.say("packages that others bring along differ from the ones installed here: no wheels of those fit")
         return found
     assert refusal is not None  # noqa: S101 - there is always an attempt
@@ -111,10 +111,9 @@ def _attempts(requirements: Sequence[str], torch: str) -> Iterator[tuple[list[st
     """What to ask pip for, best first: requirements, and versions of what they bring along."""
     plain = list(requirements)
     without_cuda = [f"{text}+cpu" if torch == "cpu" and _exact_torch(text) else text for text in plain]
-    for pins in (installed(plain), {}):
-        if without_cuda != plain:
-            yield without_cuda, pins
-        yield plain, pins
+    here = installed(plain)
+    for wanted in (without_cuda, plain) if without_cuda != plain else (plain,):
+        yield from ((wanted, pins) for pins in ((here, {}) if here else ({},)))
 
 
 def _exact_torch(text: str) -> bool:
