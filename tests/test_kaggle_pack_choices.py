@@ -108,6 +108,14 @@ def test_places_in_a_file_count_from_where_it_lies(tmp_path: Path) -> None:
     assert found.bases == (str(tmp_path / "base"), "google/gemma-2-9b")
 
 
+def test_the_embedded_judge_can_be_named_too(tmp_path: Path) -> None:
+    assert reading.read(None, WHO | {"judge": Path("embedded")}).judge is None
+    (tmp_path / "pack.yaml").write_text(f"competition: {LMSYS}\nuser: someone\njudge: embedded\n")
+    assert reading.read(tmp_path, {}).judge is None
+    (tmp_path / "embedded").mkdir()
+    assert reading.read(tmp_path, {}).judge == tmp_path / "embedded"
+
+
 def test_hours_keep_a_reserve_and_predicting_is_passed_on() -> None:
     assert Choices(**WHO).working_hours == 8.5
     assert Choices(**WHO, hours=1.0).working_hours == 0.75

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tiebreak.errors import UsageError
 from tiebreak.kaggle.packing.choices import Choices
+from tiebreak.kaggle.settings import EMBEDDED
 from tiebreak.train.finetune import document
 from tiebreak.train.finetune.document import Document, Fault
 from tiebreak.train.finetune.faults import schema_faults
@@ -40,6 +41,9 @@ def read(path: Path | None, given: Mapping[str, Any]) -> Choices:
         found.values[name] = value
         found.places = {known: place for known, place in found.places.items() if known[0:1] != (name,)}
         found.places[name,] = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    judge = found.values.get("judge")
+    if judge is not None and Path(str(judge)).name == EMBEDDED and not Path(str(judge)).exists():
+        found.values["judge"] = None
     try:
         choices = Choices.model_validate(found.values)
     except ValidationError as error:
