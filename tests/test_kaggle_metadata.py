@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kaggle_official import Official
-from kaggle_wrong import JUDGE, KERNEL, NOTEBOOK, RIGHT, write_pack
+from kaggle_right import JUDGE, KERNEL, NOTEBOOK, RIGHT, write_pack
 from tiebreak.kaggle.layout import Layout
 from tiebreak.kaggle.metadata import (
     Column,

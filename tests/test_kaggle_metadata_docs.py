@@ -35,7 +35,7 @@ def test_the_example_prints_what_the_page_says(tmp_path: Path) -> None:
 
 
 def test_the_numbers_of_the_page_are_those_of_the_tests() -> None:
-    from test_kaggle_metadata_wrong import WRONG_VALUES
+    from test_kaggle_metadata_client import WRONG_VALUES
 
     words = " ".join(PAGE.split())
     assert f"{len(kaggle_wrong.ALL)} files with one rule broken each" in words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tiebreak.kaggle import layout
 from tiebreak.kaggle.metadata.problem import Entry
@@ -26,13 +26,20 @@ class Licence(Closed):
     name: str
 
 
+def _given(value: object) -> object:
+    """The client asks whether a key is there, and stumbles over its null."""
+    if value is None:
+        raise ValueError("null")
+    return value
+
+
 class Column(Closed):
     """A column of a resource."""
 
     name: str
     title: str | None = None
     description: str | None = None
-    type: str | None = None
+    type: Annotated[str | None, BeforeValidator(_given)] = None
 
 
 class Schema(Closed):
@@ -46,7 +53,7 @@ class Resource(Closed):
 
     path: str
     description: str | None = None
-    table: Schema | None = Field(default=None, alias="schema")
+    table: Annotated[Schema | None, BeforeValidator(_given)] = Field(default=None, alias="schema")
 
 
 class Dataset(Metadata):

@@ -34,14 +34,14 @@ def _instance_placeholder(instance: Instance) -> Iterator[Found]:
     "ownerSlug", expected="the name of a user of lower case letters, digits, single - and _", client="ignores"
 )
 def _instance_owner(instance: Instance) -> Iterator[Found]:
-    if not slugs.is_user(instance.owner_slug) and instance.owner_slug not in PLACEHOLDERS.values():
+    if not slugs.is_user(instance.owner_slug) and instance.owner_slug != PLACEHOLDERS["ownerSlug"]:
         yield Found(instance.owner_slug, said(instance.owner_slug), "write the name of the user")
 
 
 @Instance.rule("modelSlug", "instanceSlug", expected=f"a slug of {slugs.IN_WORDS}", client="ignores")
 def _instance_slugs(instance: Instance) -> Iterator[Found]:
     for key, slug in (("modelSlug", instance.model_slug), ("instanceSlug", instance.instance_slug)):
-        if not slugs.is_slug(slug) and slug not in PLACEHOLDERS.values():
+        if not slugs.is_slug(slug) and slug != PLACEHOLDERS[key]:
             near = slugs.slugify(slug)
             yield Found(slug, said(slug), f"write {near}" if near else "", key=key)
 
@@ -49,7 +49,7 @@ def _instance_slugs(instance: Instance) -> Iterator[Found]:
 @Instance.rule("framework", expected="a framework that Kaggle knows", client="refuses")
 def _instance_framework(instance: Instance) -> Iterator[Found]:
     name = instance.framework
-    if machines.framework(name) is None and name not in PLACEHOLDERS.values() and not _unspecified(name):
+    if machines.framework(name) is None and name != PLACEHOLDERS["framework"] and not _unspecified(name):
         yield Found(name, said(name), f"write {machines.near_framework(name)}")
 
 
