@@ -44,7 +44,13 @@ class Scene:
 
     def judge(self, gpus: list[str] | None = None, **changes: Any) -> dict[str, Any]:
         """Judge, and verify what came of it; gives the report."""
-        settings = {"submission": FORM, "needs_gpu": False, "otherwise": "embedded", "predicting": {}} | changes
+        settings = {
+            "submission": FORM,
+            "map": {},
+            "needs_gpu": False,
+            "otherwise": "embedded",
+            "predicting": {},
+        } | changes
         seen = {"gpus": gpus or [], "torch": "2.8"}
         sample = self.found.sample
         assert sample is not None
@@ -73,14 +79,14 @@ def test_the_embedded_judge_needs_no_guard(tmp_path: Path) -> None:
 def test_a_judge_has_its_time_its_devices_and_its_options(tmp_path: Path) -> None:
     scene = Scene(tmp_path, {})
     predicting = {"max_length": 2048, "precision": "auto", "swap": "uncertain=0.4", "max_tokens": None}
-    report = scene.judge(["T4", "T4"], predicting=predicting)
+    report = scene.judge(["T4", "T4"], predicting=predicting, map={"prompt": "question"})
     options = scene.options()
     assert (report["judge"], report["rows_otherwise"]) == ("the judge", 0)
     assert of(options, "--judge") == str(tmp_path / "judge")
     assert of(options, "--devices") == "cuda:0,cuda:1"
     assert (of(options, "--max-length"), of(options, "--swap")) == ("2048", "uncertain=0.4")
     assert not {"--precision", "--max-tokens", "--base"} & set(options)
-    assert of(options, "--otherwise") == "embedded"
+    assert (of(options, "--otherwise"), of(options, "--map")) == ("embedded", "prompt=question")
     assert 3500 <= float(of(options, "--within") or 0) <= 3540
 
 
@@ -154,12 +160,20 @@ def test_ids_of_csv_and_parquet(tmp_path: Path) -> None:
     table.write_csv(tmp_path / "t.csv")
     table.with_columns(number=pl.Series([10, 2, 33])).write_parquet(tmp_path / "t.parquet")
     environment = offline.guarded_environment(tmp_path, "", tmp_path)
-    assert rows.ids_of(tmp_path / "t.csv", "id", environment) == table["id"].to_list()
-    assert rows.ids_of(tmp_path / "t.parquet", "id", environment) == table["id"].to_list()
-    assert rows.ids_of(tmp_path / "t.parquet", "number", environment) == ["10", "2", "33"]
-    for name in ("t.csv", "t.parquet"):
-        with pytest.raises(NotebookError, match="expected a column row"):
-            rows.ids_of(tmp_path / name, "row", environment)
+    assert rows.ids_of(tmp_path / "t.csv", ["row", "id"], environment) == table["id"].to_list()
+    assert rows.ids_of(tmp_path / "t.parquet", ["id", "number"], environment) == table["id"].to_list()
+    assert rows.ids_of(tmp_path / "t.parquet", ["number"], environment) == ["10", "2", "33"]
+    for name, columns in (("t.csv", "id, prompt"), ("t.parquet", "id, prompt, number")):
+        with pytest.raises(NotebookError, match=f"columns {columns}; expected a column row or line"):
+            rows.ids_of(tmp_path / name, ["row", "line"], environment)
+
+
+@pytest.mark.parametrize(
+    ("told", "named", "found"),
+    [({}, "id", ["id", "id"]), ({}, "row_id", ["id", "row_id"]), ({"id": "number"}, "row_id", ["number"])],
+)
+def test_ids_are_where_predict_reads_them(told: dict[str, str], named: str, found: list[str]) -> None:
+    assert rows.id_columns({"map": told, "submission": {"id": named}}) == found
 
 
 def test_the_sample_is_taken_if_it_is_that_of_the_test(tmp_path: Path) -> None:

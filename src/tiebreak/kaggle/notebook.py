@@ -62,7 +62,7 @@ with report.stage("install"):
 """),
     (("rows", "running", "judging"), """
 with report.stage("judge"):
-    ids = ids_of(found.test, SETTINGS["submission"]["id"], environment)
+    ids = ids_of(found.test, id_columns(SETTINGS), environment)
     sample = fitting_sample(found.sample, ids, SETTINGS["submission"], scratch, report)
     report.say(f"{len(ids):,} rows to judge, {report.left() / 3600:.2f} hours left, GPUs: {seen['gpus'] or 'none'}")
     written = judge_rows(SETTINGS, found, sample, seen, environment, scratch, report)

@@ -48,7 +48,7 @@ class Wheelhouse:
         self.left = {name: "it is not for this Python" for name in self.wheels if not self.fits(name)}
         if self.torch_of_image_suffices():
             ours = {name for name, wheel in self.wheels.items() if wheel["image"]}
-            self.left |= dict.fromkeys(ours & self.image.keys(), "the image's own knows the GPUs")
+            self.left |= dict.fromkeys(ours & self.image.keys(), "torch of the image is new enough, and knows its GPUs")
         while found := self.first_misfit():
             self.left |= found
         lacking = [f"{name} ({why})" for name, why in sorted(self.left.items()) if name not in self.image]

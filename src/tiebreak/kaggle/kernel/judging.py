@@ -32,6 +32,7 @@ def judge_rows(
     """Write the submission into `scratch`; gives its path."""
     output = scratch / "submission.csv"
     common = [str(found.test), "--format", "kaggle", "--sample", str(sample), "-o", str(output), "--json"]
+    common += [part for item in settings["map"].items() for part in ("--map", "=".join(item))]
     common += column_options(settings["submission"])
     common += [part for ours, theirs in settings.get("map", {}).items() for part in ("--map", f"{ours}={theirs}")]
     if found.judge is None:

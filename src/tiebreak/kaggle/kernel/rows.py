@@ -20,23 +20,33 @@ csv.field_size_limit(1 << 30)
 
 IDS_OF_PARQUET = """
 import json, polars, sys
-ids = polars.read_parquet(sys.argv[1], columns=[sys.argv[2]]).to_series()
-print(json.dumps(ids.cast(polars.String).to_list()))
+table = polars.scan_parquet(sys.argv[1])
+header = table.collect_schema().names()
+ids = [table.select(name).collect().to_series() for name in sys.argv[2:] if name in header][:1]
+print(json.dumps([header, *(found.cast(polars.String).to_list() for found in ids)]))
 """
 
 
-def ids_of(path: Path, column: str, environment: dict[str, str]) -> list[str]:
-    """The ids of a CSV or Parquet file."""
+def id_columns(settings: dict[str, Any]) -> list[str]:
+    """What the column of the ids may be called in the test, as `tiebreak predict` reads it; the first that is there."""
+    told = settings["map"].get("id")
+    return [told] if told else ["id", settings["submission"]["id"]]
+
+
+def ids_of(path: Path, columns: Sequence[str], environment: dict[str, str]) -> list[str]:
+    """The ids of a CSV or Parquet file, from the first of these columns that it has."""
     if path.suffix == ".parquet":
-        command = [sys.executable, "-c", IDS_OF_PARQUET, str(path), column]
+        command = [sys.executable, "-c", IDS_OF_PARQUET, str(path), *columns]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise NotebookError(f"{path} cannot be read:\n{done.stderr[-1000:].strip()}", expected=f"a column {column}")
-        return [str(item) for item in json.loads(done.stdout)]
-    header, rows = table_of(path)
-    if column not in header:
-        raise NotebookError(f"{path}: columns {', '.join(header)}", expected=f"a column {column}")
-    return [row[header.index(column)] for row in rows]
+            raise NotebookError(f"{path} cannot be read:\n{done.stderr[-1000:].strip()}")
+        header, *found = json.loads(done.stdout)
+    else:
+        header, rows = table_of(path)
+        found = [[row[header.index(name)] for row in rows] for name in columns if name in header]
+    if not found:
+        raise NotebookError(f"{path}: columns {', '.join(header)}", expected=f"a column {' or '.join(columns)}")
+    return [str(name) for name in found[0]]
 
 
 def table_of(path: Path) -> tuple[list[str], list[list[str]]]:
