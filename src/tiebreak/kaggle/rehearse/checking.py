@@ -84,6 +84,9 @@ def check(pack: Layout, *, keep: Path, listener: Listener = SILENT, **options: A
     if not found.good:
         found.checks.append(Check("notebook", None, "not run"))
         return found
+    if house.read(pack.wheels).torch == "image only":
+        found.checks.append(_not_here(pack))
+        return found
     try:
         found.rehearsal = run(pack, keep=keep, listener=listener, **options)
     except DataError as error:
@@ -102,6 +105,16 @@ def _look(name: str, look: Callable[[], str]) -> Check:
         return Check(name, True, look())
     except DataError as error:
         return Check(name, False, str(error).splitlines()[0], str(error))
+
+
+def _not_here(pack: Layout) -> Check:
+    """A network judge whose torch is in Kaggle's image alone: there is nothing here that could run it."""
+    error = DataError(
+        f"{pack.wheels}: torch is not among the wheels, so that the notebook cannot be run here",
+        expected="a build of torch without CUDA among the wheels, which Kaggle's notebook leaves out",
+        mend="tiebreak kaggle pack where the package index has one",
+    )
+    return Check("notebook", False, "cannot be run here: torch is in Kaggle's image alone", str(error))
 
 
 def _metadata(pack: Layout) -> str:

@@ -124,9 +124,18 @@ def _half(content: str, form: Submission) -> str:
     return form.labels["a"] if content.startswith("winner") else "0.5"
 
 
+def _as_cells(table: pl.DataFrame) -> pl.DataFrame:
+    """Lists as JSON, as a CSV has them."""
+    lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
+    columns = [
+        pl.Series(name, [cell and json.dumps(cell) for cell in table[name].to_list()], pl.String) for name in lists
+    ]
+    return table.with_columns(columns)
+
+
 def _writer(path: Path) -> Callable[[pl.DataFrame], None]:
     if path.suffix.lower() == ".parquet":
         return lambda table: table.write_parquet(path)
     if path.suffix.lower() == ".csv":
-        return lambda table: table.write_csv(path)
+        return lambda table: _as_cells(table).write_csv(path)
     raise DataError(f"{path.name}: test files of this kind cannot be made", expected=" or ".join(_FORMS))

@@ -36,6 +36,8 @@ def places(pack: Layout, competition: list[Path], base: Path | None = None, moun
         UsageError: A base was given for which there is no place.
     """
     kernel = _read(pack.kernel / layout.KERNEL_METADATA)
+    if others := kernel.get("kernel_sources"):
+        raise _absent("kernel", others[0], "outputs of other notebooks are no part of a pack")
     found = []
     for slug in kernel.get("competition_sources", []):
         where = PurePosixPath("competitions", slug) if mounts == "new" else PurePosixPath(slug)
