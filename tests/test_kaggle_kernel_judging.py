@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,8 @@ class Scene:
 
     def judge(self, gpus: list[str] | None = None, **changes: Any) -> dict[str, Any]:
         """Judge, and verify what came of it; gives the report."""
-        settings = {
-            "submission": FORM,
-            "map": {},
-            "needs_gpu": False,
-            "otherwise": "embedded",
-            "predicting": {},
-        } | changes
+        settings = {"submission": FORM, "map": {}, "otherwise": "embedded", "predicting": {}, "needs_gpu": False}
+        settings |= changes
         seen = {"gpus": gpus or [], "torch": "2.8"}
         sample = self.found.sample
         assert sample is not None
@@ -258,9 +254,9 @@ def test_winners_are_words_of_the_form() -> None:
     ]
 
 
-TRIPLES = st.tuples(*[st.floats(allow_nan=True)] * 3) | st.tuples(st.floats(0, 1), st.floats(0, 1)).map(
-    lambda two: (two[0] * two[1], two[0] * (1 - two[1]), 1 - two[0])
-)
+TRIPLES = st.tuples(*[st.floats(-1e9, 1e9) | st.sampled_from([math.nan, math.inf, -math.inf])] * 3) | st.tuples(
+    st.floats(0, 1), st.floats(0, 1)
+).map(lambda two: (two[0] * two[1], two[0] * (1 - two[1]), 1 - two[0]))
 
 
 @given(st.lists(TRIPLES, min_size=1, max_size=3))
