@@ -21,8 +21,11 @@ import pytest
 from kaggle_server import KEY, USER, Kaggle
 from tiebreak.kaggle import remote
 from tiebreak.kaggle.layout import Layout
+from tiebreak.kaggle.packing import record
 from tiebreak.kaggle.remote import Client, Done, Pace, Wishes, find
+from tiebreak.kaggle.settings import KernelSettings
 from tiebreak.listening import Listener
+from tiebreak.predict.forms import LMSYS
 
 ROOT = Path(__file__).parents[1]
 COMPETITION = "llm-classification-finetuning"
@@ -37,7 +40,7 @@ def make_pack(root: Path, *, judge: bool = False) -> Layout:
     for folder in (pack.kernel, pack.wheels):
         folder.mkdir(parents=True)
     _json(pack.wheels / "dataset-metadata.json", {
-        "title": "Tiebreak wheels embedded", "id": WHEELS, "licenses": [{"name": "Apache 2.0"}],
+        "title": "Tiebreak wheels embedded", "id": WHEELS, "licenses": [{"name": "apache-2.0"}],
     })  # fmt: skip
     (pack.wheels / "wheelhouse.json").write_text('{"format": 1}')
     (pack.wheels / "requirements.lock").write_text("numpy==2.0 --hash=sha256:00\n")
@@ -182,3 +185,16 @@ def sign_in(kaggle: Kaggle, home: Path, monkeypatch: pytest.MonkeyPatch) -> None
             monkeypatch.delenv(name)
     for name, value in environment(kaggle, home).items():
         monkeypatch.setenv(name, value)
+
+
+def record_pack(pack: Layout, *, judge: bool = False, notes: str = "") -> None:
+    """Write `pack.json`: what lies in the pack now is what was packed."""
+    settings = KernelSettings(
+        competition=COMPETITION, submission=LMSYS, wheelhouse="0" * 64, judge="1" * 64 if judge else None
+    )
+    record.Record(
+        user=USER, kernel=KERNEL, dataset=WHEELS, judge=record.JudgeRecord(
+            name="judge", kind="features", sha256=settings.judge, parameters=0
+        ), python="3.11", platform="manylinux_2_28_x86_64", requirements=(), settings=settings, notes=notes,
+        parts=record.parts(pack),
+    ).write(pack)  # fmt: skip
