@@ -147,6 +147,36 @@ def test_frameworks_are_compared_as_kaggle_spells_them_in_many_ways(tmp_path: Pa
     check(Layout(tmp_path))
 
 
+@pytest.mark.parametrize("text", ["a\nb/c", "\x1b[2Jowner/my-judge", "\ud800/my-judge", "a\u2028b/my-judge"])
+def test_a_problem_is_one_printable_line_whatever_the_file_holds(text: str, tmp_path: Path) -> None:
+    content = {
+        **WRITTEN[0].model_dump(),
+        "id": text,
+        text: 1,
+        "title": text,
+        "code_file": text,
+        "dataset_sources": [text],
+    }
+    (tmp_path / Kernel.file).write_text(json.dumps(content))
+    told = [str(problem) for problem in Kernel.problems(tmp_path)]
+    assert len(told) >= 3
+    assert all(line.isprintable() for line in told)
+    with pytest.raises(MetadataError) as raised:
+        Kernel.read(tmp_path)
+    assert len(str(raised.value).splitlines()) == 1 + len(raised.value.problems)
+
+
+def test_json_that_is_nested_without_end_is_told_too(tmp_path: Path) -> None:
+    endless = "[" * 100_000
+    (tmp_path / Model.file).write_text(endless)
+    (problem,) = Model.problems(tmp_path)
+    assert (problem.client, problem.key) == ("refuses", "")
+    write_pack(tmp_path)
+    (tmp_path / "kernel" / RIGHT[KERNEL]["code_file"]).write_text(endless)
+    (problem,) = problems(Layout(tmp_path))
+    assert problem.key == "code_file"
+
+
 @given(title=st.text(string.ascii_letters + string.digits + string.punctuation + " "))
 def test_the_slug_of_a_plain_title_is_the_one_that_the_client_makes(title: str) -> None:
     slugify = pytest.importorskip("slugify").slugify

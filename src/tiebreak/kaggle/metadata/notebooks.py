@@ -35,7 +35,7 @@ def _notebook_json(kernel: Kernel, folder: Path) -> Iterator[Found]:
         return
     try:
         json.loads(text.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         yield Found(kernel.code_file, f"names {kernel.code_file}, which is no JSON: {error}", "pack again")
 
 
@@ -144,5 +144,5 @@ def _content(kernel: Kernel, folder: Path) -> Any:
     text = _text(kernel, folder)
     try:
         return UNREAD if text is None else json.loads(text.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return UNREAD

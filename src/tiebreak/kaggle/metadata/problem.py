@@ -52,7 +52,7 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}: {self.key} " if self.key else f"{self.file} "
         mend = f"; to mend: {self.mend}" if self.mend else ""
-        return f"{place}{self.wrong}; expected {self.expected}{mend} ({IN_WORDS[self.client]})"
+        return _line(f"{place}{self.wrong}; expected {self.expected}{mend} ({IN_WORDS[self.client]})")
 
 
 class MetadataError(DataError):
@@ -123,6 +123,11 @@ class Rule:
     client: Client
     find: Callable[..., Iterator[Found]]
     beside: bool = False
+
+
+def _line(text: str) -> str:
+    """One line that is safe in a terminal, whatever a file holds."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def said(value: object) -> str:

@@ -79,7 +79,7 @@ def _load(cls: type[Metadata], path: Path) -> tuple[_Content, None] | tuple[_Con
         values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=gather)
     except FileNotFoundError:
         return nothing, _absent(cls, path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return nothing, Problem(path.name, WHOLE, None, f"cannot be read: {error}", "JSON in UTF-8", "", "refuses")
     if not isinstance(values, dict):
         wrong = f"holds {said(values).removeprefix('is ')}"
