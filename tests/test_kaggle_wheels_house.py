@@ -19,7 +19,7 @@ from kaggle_wheels import only, wheel
 from tiebreak import storage
 from tiebreak.environments import interpreter
 from tiebreak.errors import DataError, TiebreakError, UsageError
-from tiebreak.kaggle.wheels import closure, house, own
+from tiebreak.kaggle.wheels import closure, house, needs, own
 from tiebreak.kaggle.wheels.asking import PipError
 from tiebreak.kaggle.wheels.house import House
 from tiebreak.kaggle.wheels.target import Target
@@ -36,8 +36,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, House]:
         folder = tmp_path_factory.mktemp("made")
         index = folder / "index"
         only(index, patch, folder / "cache")
-        wheel(index, "net", "1.0", ["torch>=2", "shared"], tag="cp314-cp314-manylinux2014_x86_64")
-        wheel(index, "torch", "2.13.0+cpu", ["symbols", "shared"], tag="cp314-cp314-manylinux_2_28_x86_64")
+        patch.setattr(needs, "version", lambda name: "2.13.0+cpu")
+        wheel(index, "net", "1.0", ["torch>=2", "shared>=0.1"], tag="cp314-cp314-manylinux2014_x86_64")
+        wheel(index, "torch", "2.13.0+cpu", ["symbols", "shared<2"], tag="cp314-cp314-manylinux_2_28_x86_64")
         wheel(index, "shared", "0.1")
         wheel(index, "symbols", "7.0")
         return folder / "house", house.build(folder / "house", ["net==1.0", "torch==2.13.0"], TARGET)
@@ -63,9 +64,10 @@ def test_a_house_says_what_it_is(made: tuple[Path, House]) -> None:
         "format": 1, "python": "3.14", "platform": "manylinux_2_28_x86_64", "tiebreak": tiebreak.__version__,
         "torch": "cpu", "image_at_least": {"torch": "2.6"}, "requires": ["net==1.0", "torch==2.13.0"], "wheels": None,
     }  # fmt: skip
-    assert [(entry["name"], entry["version"], entry["image"]) for entry in document["wheels"]] == [
-        ("net", "1.0", False), ("shared", "0.1", False), ("symbols", "7.0", True),
-        ("tiebreak", tiebreak.__version__, False), ("torch", "2.13.0+cpu", True),
+    assert [(e["name"], e["version"], e["accepts"], e["image"]) for e in document["wheels"]] == [
+        ("net", "1.0", "==1.0", False), ("shared", "0.1", "<2,>=0.1", False), ("symbols", "7.0", "", True),
+        ("tiebreak", tiebreak.__version__, f"=={tiebreak.__version__}", False),
+        ("torch", "2.13.0+cpu", ">=2,>=2.6", True),
     ]  # fmt: skip
     for entry in document["wheels"]:
         path = directory / entry["file"]
@@ -94,6 +96,7 @@ def test_made_again_it_has_the_same_bytes_and_needs_no_index(
     made: tuple[Path, House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(tmp_path / "empty", monkeypatch, made[0].parent / "cache")
+    monkeypatch.setattr(needs, "version", lambda name: "2.13.0+cpu")
     again = house.build(tmp_path / "again", ["net==1.0", "torch==2.13.0"], TARGET)
     assert again == made[1]
     assert {path.name: storage.sha256(path) for path in (tmp_path / "again").iterdir()} == {
@@ -170,7 +173,7 @@ def test_a_house_that_lists_too_little_is_not_closed(copy: Path) -> None:
     (copy / "wheelhouse.json").write_text(json.dumps(document), encoding="utf-8")
     (copy / "shared-0.1-py3-none-any.whl").unlink()
     (copy / "requirements.lock").write_text(house.read(copy).lock, encoding="utf-8")
-    with pytest.raises(DataError, match=r"net 1\.0 needs shared: shared is not there"):
+    with pytest.raises(DataError, match=r"net 1\.0 needs shared>=0\.1: shared is not there"):
         house.verify(copy)
 
 

@@ -127,3 +127,10 @@ def test_a_user_replaces_and_adds() -> None:
 def test_what_a_user_gives_is_a_name_and_a_version(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         needs.override((), [text])
+
+
+def test_what_was_tested_is_no_bound_of_the_own_wheel_but_what_a_user_asks_for_is() -> None:
+    assert needs.loosened(needs.pinned("numpy")) == f"numpy{needs.floors()['numpy']}" == "numpy>=1.26"
+    assert needs.loosened(needs.pinned("jinja2")) == "jinja2"
+    assert needs.loosened("numpy==1.26.4") == "numpy==1.26.4"
+    assert needs.loosened("sentencepiece>=0.2") == "sentencepiece>=0.2"

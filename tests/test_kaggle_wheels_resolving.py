@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_wheels import only, source, wheel
+from tiebreak.errors import DataError
 from tiebreak.kaggle.wheels import asking, downloading, locked, resolving
 from tiebreak.kaggle.wheels.asking import PipError
 from tiebreak.kaggle.wheels.resolving import Chosen, Resolution
@@ -154,6 +155,14 @@ def test_an_index_with_cuda_alone_leaves_torch_to_the_image(index: Path) -> None
     assert (names(found), found.torch, found.provided) == (["net", "shared"], "image only", {"torch"})
     whole = resolving.resolve(ASKED, LATER, torch="cuda")
     assert (len(whole.wheels), whole.torch) == (6, "cuda")
+
+
+def test_what_runs_with_one_torch_alone_is_not_left_to_an_image(index: Path) -> None:
+    torch(index, cuda=True, cpu=False)
+    wheel(index, "bound", "1.0", ["torch==2.13.0"])
+    with pytest.raises(DataError, match=r"bound 1\.0 needs torch==2\.13\.0, which the index has only with CUDA"):
+        resolving.resolve(["bound", *ASKED], LATER)
+    assert resolving.resolve(["bound", *ASKED], LATER, torch="cuda").torch == "cuda"
 
 
 def test_a_build_without_cuda_that_bears_no_mark_of_it_is_taken(index: Path) -> None:

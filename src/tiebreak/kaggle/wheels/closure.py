@@ -64,10 +64,12 @@ class Reached:
 
     Attributes:
         names: Of the packages that something asks for, canonical.
+        asked: Of each of them, all that others ask of its version.
         lacking: What is asked for and not met.
     """
 
     names: set[str] = field(default_factory=set)
+    asked: dict[str, SpecifierSet] = field(default_factory=dict)
     lacking: list[Lack] = field(default_factory=list)
 
 
@@ -97,6 +99,7 @@ def reach(
         if package is None:
             continue
         found.names.add(name)
+        found.asked[name] = found.asked.get(name, SpecifierSet()) & requirement.specifier
         for part in ("", *sorted(requirement.extras)):
             if (name, part) not in seen:
                 seen.add((name, part))
@@ -138,7 +141,7 @@ def read(path: Path) -> Package:
     return Package(name, str(version), requires, said["Requires-Python"] or "")
 
 
-def prove(wheels: Sequence[Path], roots: Sequence[str], target: Target, provided: Collection[str] = ()) -> None:
+def prove(wheels: Sequence[Path], roots: Sequence[str], target: Target, provided: Collection[str] = ()) -> Reached:
     """Prove that these wheels, and no others, are what the target needs.
 
     Args:
@@ -146,6 +149,9 @@ def prove(wheels: Sequence[Path], roots: Sequence[str], target: Target, provided
         roots: What was asked for.
         target: The machine.
         provided: Names that the image brings.
+
+    Returns:
+        What is asked of each.
 
     Raises:
         DataError: A requirement is not met, a wheel is not for this machine, or nothing asks for it; all are listed.
@@ -168,6 +174,7 @@ def prove(wheels: Sequence[Path], roots: Sequence[str], target: Target, provided
             expected="each requirement met by a wheel for that machine, and nothing else",
             mend="pack again",
         )
+    return reached
 
 
 def _misfits(path: Path, package: Package, target: Target) -> Iterator[str]:

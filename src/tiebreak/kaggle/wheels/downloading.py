@@ -23,7 +23,7 @@ def fetch(wheels: Sequence[Chosen], target: Target, directory: Path, listener: L
         wheels: What was resolved.
         target: The machine they are for.
         directory: An existing folder.
-        listener: Told how many are there.
+        listener: Told how many have come.
 
     Returns:
         The files, in the order of `wheels`.
@@ -34,9 +34,8 @@ def fetch(wheels: Sequence[Chosen], target: Target, directory: Path, listener: L
     """
     cache = _cache()
     missing = [wheel for wheel in wheels if not _whole(cache, wheel)]
-    with listener.progress("wheels", len(wheels), "wheels") as advance:
-        advance(len(wheels) - len(missing))
-        if missing:
+    if missing:
+        with listener.progress("wheels", len(missing), "wheels") as advance:
             _download(missing, target, cache, lambda line: advance(line.startswith("Collecting ")))
     return [_place(cache / wheel.sha256 / wheel.file, directory / wheel.file) for wheel in wheels]
 

@@ -14,6 +14,7 @@ from tiebreak import storage
 from tiebreak.errors import DataError
 from tiebreak.kaggle.layout import LOCK, WHEELHOUSE
 from tiebreak.kaggle.wheels import closure, downloading, locked, needs, own
+from tiebreak.kaggle.wheels.closure import Reached
 from tiebreak.kaggle.wheels.resolving import TORCH, Chosen, Torch
 from tiebreak.kaggle.wheels.target import Target
 from tiebreak.listening import SILENT, Listener
@@ -35,6 +36,8 @@ class Wheel(BaseModel):
         version: With its build ("2.13.0+cpu").
         sha256: Of the file.
         bytes: Of the file.
+        accepts: The versions that its dependants run with (">=1.26", "==2.50.4"); empty: any. An image with another
+            Python than the wheelhouse's may have its own, and that will do if it is one of them.
         image: Left out where the image has a torch that is new enough: torch, and what nothing else asks for.
     """
 
@@ -45,6 +48,7 @@ class Wheel(BaseModel):
     version: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: int
+    accepts: str = ""
     image: bool = False
 
 
@@ -106,7 +110,7 @@ def build(
         directory: Where it will be; what is there is replaced.
         requirements: As `needs.of` gives them.
         target: The machine that it is for.
-        tiebreak: Whether to put a wheel of tiebreak in it, which asks for `requirements`.
+        tiebreak: Whether to put a wheel of tiebreak in it, which asks for the same packages.
         torch: Of `resolving.resolve`.
         listener: Told what is done, and of what could not be had as asked.
 
@@ -123,11 +127,11 @@ def build(
             listener.say(_WITHOUT_TORCH.format(target=target))
         paths = downloading.fetch(found.wheels, target, aside, listener)
         wheels = [_wheel(path, one) for path, one in zip(paths, found.wheels, strict=True)]
+        roots = list(requirements)
         if tiebreak:
-            path = own.build(aside, requirements)
-            wheels.append(_own(path))
-        roots = [f"tiebreak=={package.__version__}"] if tiebreak else requirements
-        closure.prove([aside / wheel.file for wheel in wheels], roots, target, found.provided)
+            wheels.append(_own(own.build(aside, [needs.loosened(text) for text in requirements])))
+            roots = [_root(package.__version__)]
+        reached = closure.prove([aside / wheel.file for wheel in wheels], roots, target, found.provided)
         house = House(
             python=target.python,
             platform=target.platform,
@@ -135,7 +139,7 @@ def build(
             torch=found.torch,
             image_at_least={TORCH: needs.least(TORCH)} if found.torch else {},
             requires=tuple(requirements),
-            wheels=tuple(sorted(wheels, key=lambda wheel: wheel.name)),
+            wheels=tuple(sorted((_accepting(wheel, reached) for wheel in wheels), key=lambda wheel: wheel.name)),
         )
         document = json.dumps(house.model_dump(mode="json"), indent=1) + "\n"
         (aside / WHEELHOUSE).write_text(document, encoding="utf-8")
@@ -183,10 +187,18 @@ def verify(directory: Path) -> House:
             f"{directory} is not the wheelhouse that was packed:\n{listing}\n",
             expected=f"the files that {WHEELHOUSE} lists", mend="tiebreak kaggle pack",
         )  # fmt: skip
-    roots = [f"tiebreak=={house.tiebreak}"] if house.tiebreak else house.requires
+    roots = [*house.requires, *([_root(house.tiebreak)] if house.tiebreak else [])]
     provided = {TORCH} if house.torch == "image only" else ()
     closure.prove([directory / wheel.file for wheel in house.wheels], roots, house.target, provided)
     return house
+
+
+def _root(version: str) -> str:
+    return f"tiebreak=={version}"
+
+
+def _accepting(wheel: Wheel, reached: Reached) -> Wheel:
+    return wheel.model_copy(update={"accepts": str(reached.asked[wheel.name])})
 
 
 def _altered(path: Path, wheel: Wheel) -> str | None:

@@ -141,6 +141,15 @@ def override(requirements: Sequence[str], given: Iterable[str]) -> tuple[str, ..
     return tuple(found[name] for name in sorted(found))
 
 
+def loosened(requirement: str) -> str:
+    """What the wheel of tiebreak asks for: a version that was pinned by `of` is no more than the one that was tested.
+
+    In an image with another Python a package of the image may take its place. What a user asked for stays as it is.
+    """
+    name = Requirement(requirement).name
+    return f"{name}{floors().get(canonicalize_name(name), '')}" if requirement == pinned(name) else requirement
+
+
 def least(name: str) -> str:
     """The version of a package from which on tiebreak runs with it; "0": any."""
     bounds = [bound.removeprefix(">=") for bound in floors().get(name, "").split(",") if bound.startswith(">=")]

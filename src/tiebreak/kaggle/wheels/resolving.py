@@ -138,6 +138,7 @@ def _settle(requirements: Sequence[str], pins: Mapping[str, str], target: Target
         files, packages = _report(asked, pins, target)
         reached = closure.reach(requirements, packages, target, provided)
         if torch == "cpu" and not provided and any(_OF_CUDA.fullmatch(name) for name in reached.names):
+            _other_torch_will_do(packages, reached, target)
             provided = frozenset({TORCH})
             reached = closure.reach(requirements, packages, target, provided)
         further = [lack.requirement for lack in reached.lacking if lack.requirement not in asked]
@@ -147,6 +148,18 @@ def _settle(requirements: Sequence[str], pins: Mapping[str, str], target: Target
     if reached.lacking:
         raise _unmet(reached, target)
     return _resolution(requirements, files, packages, reached, target, _which(packages, reached, provided))
+
+
+def _other_torch_will_do(packages: Mapping[str, Package], reached: Reached, target: Target) -> None:
+    """Refuse packages that run with one torch and no other, where that one is not packed."""
+    for name in sorted(reached.names - {TORCH}):
+        asked = closure.reach([name], {name: packages[name]}, target).lacking
+        bound = next((lack for lack in asked if _exact_torch(lack.requirement)), None)
+        if bound is not None:
+            raise DataError(
+                f"{bound.by} needs {bound.requirement}, which the index has only with CUDA, and no other",
+                expected="a package that runs with the torch of the image", mend="--torch cuda",
+            )  # fmt: skip
 
 
 def _which(packages: Mapping[str, Package], reached: Reached, provided: frozenset[str]) -> Torch | None:
