@@ -137,6 +137,9 @@ def test_a_blend_is_packed_flat(adapter: Path, tmp_path: Path) -> None:
     assert json.loads((folder / "layout.json").read_text())["members/dear/judge.json"] == "members--dear--judge.json"
     tree = finding.unflattened(folder, tmp_path / "tree")
     assert bundle.read(tree).name == "both"
+    card = json.loads((done.layout.model / "model-metadata.json").read_text())["description"]
+    assert "- made of: cheap (features), dear (classifier)" in card
+    assert "| kaggle_lmsys_1k | 1,000 | Apache-2.0 |" in card
 
 
 @pytest.mark.usefixtures("index")

@@ -134,7 +134,7 @@ def _model(plan: Plan, pack: Layout) -> None:
             overview=texts.overview(plan.subject, name),
             usage=texts.usage(plan.subject, name, base.file if base else None),
             license_name=choices.licence,
-            training_data=texts.trained_on(plan.subject.manifest.training) if name == "judge" else [],
+            training_data=texts.trained_on(plan.subject.training) if name == "judge" else [],
         ).write(folder)
 
 

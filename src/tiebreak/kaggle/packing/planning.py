@@ -126,13 +126,15 @@ def _check(choices: Choices, manifest: bundle.Manifest, directory: Path) -> None
 
 def _subject(manifest: bundle.Manifest, judge: Portable | None) -> Subject:
     if judge is None:
-        return Subject(manifest, embedded=True, parameters=0, base=None)
+        return Subject(manifest, embedded=True, parameters=0, base=None, training=tuple(manifest.training))
     base = judge.base
     files = [content for content in judge.files.values() if isinstance(content, Path)]
     found: int | None = parameters.count(files)
     if base is not None:
         found = (found or 0) + parameters.count(base.files.values()) if base.files else None
-    return Subject(manifest, embedded=False, parameters=found, base=None if base is None else base.name)
+    return Subject(
+        manifest, embedded=False, parameters=found, base=None if base is None else base.name, training=judge.training
+    )
 
 
 def _needs_gpu(choices: Choices, subject: Subject) -> tuple[bool, list[str]]:
@@ -148,7 +150,7 @@ def _licences(choices: Choices, subject: Subject) -> list[str]:
     """Whoever uploads a model gives it a licence: what is known of its data should not be passed over."""
     if subject.embedded:
         return []
-    silent = [source.name for source in subject.manifest.training if not source.licence]
+    silent = [source.name for source in subject.training if not source.licence]
     told = f"the model will be {'public' if choices.public else 'private'}, licence {choices.licence}"
     if silent:
         return [f"{told} (--licence); no licence is stated for {', '.join(silent)}, which it was trained on"]

@@ -11,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Final
 
 from tiebreak import bundle, judges, storage
-from tiebreak.bundle import MANIFEST, Manifest
+from tiebreak.bundle import MANIFEST, Manifest, TrainingSource
 from tiebreak.errors import BundleError, UsageError
 from tiebreak.judges.base import Base
 from tiebreak.judges.base.loading import checkpoint
@@ -41,12 +41,14 @@ class Portable:
         manifest: Of the judge, with the bases renamed.
         files: All its files by their path within the bundle, `judge.json` among them.
         base: The model beside it; None: all weights are inside.
+        training: What it and its members were trained on, each data set once.
         notes: What was changed on the way, for the user.
     """
 
     manifest: Manifest
     files: dict[str, Content]
     base: Packed | None
+    training: tuple[TrainingSource, ...]
     notes: tuple[str, ...]
 
     @property
@@ -85,7 +87,7 @@ def make(directory: Path, *, given: tuple[str, ...] = (), on_kaggle: bool = Fals
     files = maker.files(whole)
     content = files[MANIFEST]
     text = content.decode() if isinstance(content, bytes) else content.read_text(encoding="utf-8")
-    return Portable(Manifest.model_validate_json(text), files, packed, tuple(maker.notes))
+    return Portable(Manifest.model_validate_json(text), files, packed, tuple(maker.training), tuple(maker.notes))
 
 
 def size(content: Content) -> int:
@@ -182,6 +184,7 @@ class _Maker:
         self.given = given
         self.beside = beside
         self.notes: list[str] = []
+        self.training: list[TrainingSource] = []
 
     def files(self, judge: _Judge) -> dict[str, Content]:
         """All files of a judge by their path within it."""
@@ -238,6 +241,8 @@ class _Maker:
             seen[base.name] = bases.portable(base)
         for part in ("training", "metrics"):
             changed[part] = _mapped(changed[part], seen)
+        sources = [TrainingSource.model_validate(source) for source in changed["training"]]
+        self.training += [source for source in sources if source not in self.training]
         if isinstance(changed["settings"].get("recipe"), dict):
             changed["settings"]["recipe"] = _mapped(changed["settings"]["recipe"], seen)
         texts: dict[str, Content] = {}

@@ -25,12 +25,14 @@ class Subject:
         embedded: Whether it is the one inside the package.
         parameters: Of its networks; None where its base is not known here.
         base: Name of the base beside it.
+        training: What it and its members were trained on.
     """
 
     manifest: Manifest
     embedded: bool
     parameters: int | None
     base: str | None
+    training: tuple[TrainingSource, ...]
 
     @property
     def size(self) -> str:
@@ -68,7 +70,7 @@ def card(subject: Subject) -> str:
         f"`{manifest.name}` is a {manifest.kind} judge of tiebreak: it predicts which of two answers of language "
         "models a person would prefer, as calibrated probabilities of A, B and a tie.", "",
         "# Model Characteristics", "", *_characteristics(subject), "",
-        "# Data Overview", "", *_data(manifest.training), "",
+        "# Data Overview", "", *_data(subject.training), "",
         "# Evaluation Results", "", *_figures(manifest.metrics), "",
     ])  # fmt: skip
 
@@ -123,11 +125,19 @@ def _characteristics(subject: Subject) -> list[str]:
     lines = [
         f"- kind: {manifest.kind}", f"- size: {subject.size}",
         f"- base: {subject.base or 'none beside it: all weights are in the variation'}",
+        *_members(manifest.settings.get("members")),
         f"- exchanging the answers exchanges the probabilities: {mirrored}",
         f"- calibrated: {'yes' if manifest.calibration is not None else 'no calibration of its own'}",
     ]  # fmt: skip
     versions = ", ".join(f"{name} {version}" for name, version in sorted(manifest.versions.items()))
     return [*lines, f"- made with: {versions}"]
+
+
+def _members(listed: object) -> list[str]:
+    """The judges that one is made of."""
+    if not isinstance(listed, list) or not listed:
+        return []
+    return ["- made of: " + ", ".join(f"{one['name']} ({one['kind']})" for one in listed)]
 
 
 def _data(training: Sequence[TrainingSource]) -> list[str]:
