@@ -50,6 +50,8 @@ with open(of("-o"), "w", newline="") as stream:
     for name in ids:
         cells = [numbers.get(told[column], "model_a") or name for column in header]
         writer.writerow(cells if not acts.get("spoil") else cells[:-1] + ["7"])
+if acts.get("mute"):
+    sys.exit(0)
 otherwise = round(len(ids) * acts.get("otherwise", 0))
 print(json.dumps({"rows": len(ids), "rows_otherwise": otherwise, "reason": "no time" if otherwise else None,
                   "options": options}))

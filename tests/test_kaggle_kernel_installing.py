@@ -15,7 +15,8 @@ import pytest
 
 from kaggle_packed import HERE, house, pretender, wheel
 from tiebreak.kaggle.kernel import guard, installing, offline
-from tiebreak.kaggle.kernel.choosing import Wheelhouse, packages_of_image
+from tiebreak.kaggle.kernel.choosing import Wheelhouse
+from tiebreak.kaggle.kernel.packages import packages_of_image
 from tiebreak.kaggle.kernel.reporting import NotebookError, Report
 
 OTHER = "cp399-cp399-manylinux_2_17_x86_64"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kaggle_packed import PRETENDER, data
 from tiebreak.errors import DataError
-from tiebreak.kaggle.kernel import guard, judging, offline, rows, verifying
+from tiebreak.kaggle.kernel import asking, guard, judging, offline, rows, verifying
 from tiebreak.kaggle.kernel.finding import Found
 from tiebreak.kaggle.kernel.reporting import NotebookError, Report
 from tiebreak.predict import forms, submission
@@ -88,7 +88,7 @@ def test_a_judge_has_its_time_its_devices_and_its_options(tmp_path: Path) -> Non
 
 def test_a_base_is_passed_on(tmp_path: Path) -> None:
     found = Found(tmp_path, tmp_path / "judge", tmp_path / "base", tmp_path, None)
-    options = judging.judge_options({"otherwise": "embedded", "predicting": {}}, found, ["cuda:0"], seconds=1)
+    options = asking.judge_options({"otherwise": "embedded", "predicting": {}}, found, ["cuda:0"], seconds=1)
     assert (of(options, "--base"), of(options, "--devices"), of(options, "--within")) == (
         str(tmp_path / "base"), "cuda:0", "1",
     )  # fmt: skip
@@ -142,10 +142,33 @@ def test_a_connection_that_is_tried_is_refused_and_counted(tmp_path: Path) -> No
     id="row", columns={"who": "winner", "x": "p_a", "y": "p_b", "z": "p_tie"}, labels={"a": "L", "b": "R", "tie": "="},
 )])  # fmt: skip
 def test_the_form_is_told_so_that_predict_understands_it(form: forms.Submission) -> None:
-    options = judging.column_options(form.model_dump(mode="json"))
+    options = asking.column_options(form.model_dump(mode="json"))
     told = dict(option.split("=", 1) for option in options[1::2])
     assert set(options[::2]) == {"--column"}
     assert forms.spelled(told) == form
+
+
+@pytest.mark.parametrize(
+    ("printed", "found"),
+    [
+        ('{\n "rows": 3\n}\n', {"rows": 3}),
+        (
+            'Loading weights: 100%\n{odd}\n{\n "rows": 3,\n "inner": {\n  "x": 1\n }\n}\n',
+            {"rows": 3, "inner": {"x": 1}},
+        ),
+        ("", {}),
+        ("nothing of the kind", {}),
+        ('{\n "rows": 3', {}),
+    ],
+)
+def test_the_result_is_found_among_what_libraries_print(printed: str, found: dict[str, Any]) -> None:
+    assert judging.result_of(printed) == found
+
+
+def test_a_run_that_says_nothing_is_no_reason_to_throw_it_away(tmp_path: Path) -> None:
+    report = Scene(tmp_path, {"mute": True}).judge(["T4", "T4"])
+    assert (report["judge"], report["rows_otherwise"]) == ("the judge", 0)
+    assert report["reason"] == "tiebreak predict did not say what it did"
 
 
 # --- which rows are wanted

@@ -56,11 +56,11 @@ with report.stage("offline"):
     report.put(network_reached=answered)
     environment = guarded_environment(scratch, GUARD, scratch / "packages")
 """),
-    (("choosing", "installing"), """
+    (("packages", "choosing", "installing"), """
 with report.stage("install"):
     seen = install(found.wheels, scratch / "packages", environment, report)
 """),
-    (("rows", "running", "judging"), """
+    (("rows", "running", "asking", "judging"), """
 with report.stage("judge"):
     ids = ids_of(found.test, id_columns(SETTINGS), environment)
     sample = fitting_sample(found.sample, ids, SETTINGS["submission"], scratch, report)

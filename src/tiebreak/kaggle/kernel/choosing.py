@@ -8,17 +8,14 @@ that one knows the GPUs.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
-import re
 import sys
-import zipfile
 from collections.abc import Mapping
-from email.parser import HeaderParser
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tiebreak.kaggle.kernel.packages import accepts, metadata_of, packages_of_image
 from tiebreak.kaggle.kernel.reporting import NotebookError
 
 
@@ -116,24 +113,3 @@ class Wheelhouse:
     def canonical(self, name: str) -> str:
         """The one spelling of a package's name."""
         return str(self.packaging["utils"].canonicalize_name(name))
-
-
-def accepts(need: Any, version: str) -> bool:
-    """Whether a requirement is met by a version."""
-    return bool(need.specifier.contains(version, prereleases=True))
-
-
-def metadata_of(wheel: Path) -> Any:
-    """The METADATA of a wheel."""
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        return HeaderParser().parsestr(archive.read(name).decode("utf-8"))
-
-
-def packages_of_image() -> dict[str, Any]:
-    """All packages that this Python has, by name; of two the one that it would import."""
-    found: dict[str, Any] = {}
-    for package in importlib.metadata.distributions():
-        if name := package.metadata["Name"]:
-            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), package)
-    return found

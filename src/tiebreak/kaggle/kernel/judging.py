@@ -12,9 +12,11 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tiebreak.kaggle.kernel.asking import attempts, column_options, judge_options
 from tiebreak.kaggle.kernel.finding import Found
 from tiebreak.kaggle.kernel.reporting import NotebookError, Report
 from tiebreak.kaggle.kernel.running import run_child
@@ -53,7 +55,7 @@ def judge_rows(
                 clear(output)
             options = judge_options(settings, found, gpus, seconds=max(report.left() - RESERVE, 1.0))
             run_judge([*common, *options], environment, report, limit=report.left() + GRACE, judge=name)
-            if report.facts["rows_otherwise"] < report.facts["rows"] or report.left() < report.hours * 1800:
+            if report.facts["rows_otherwise"] < max(report.facts["rows"], 1) or report.left() < report.hours * 1800:
                 break
         if report.facts["rows_otherwise"]:
             report.warn(f"{report.facts['rows_otherwise']:,} rows by the cheaper judge: {report.facts['reason']}")
@@ -71,33 +73,6 @@ def clear(output: Path) -> None:
     shutil.rmtree(f"{output}.parts", ignore_errors=True)
 
 
-def attempts(gpus: list[str]) -> list[list[str]]:
-    """The devices to try: all GPUs; then the first one alone, should the network not run over several."""
-    names = [f"cuda:{number}" for number in range(len(gpus))]
-    return [names, names[:1]] if len(names) > 1 else [names]
-
-
-def column_options(form: dict[str, Any]) -> list[str]:
-    """The form of the submission, as options."""
-    words = [form["labels"][label] for label in ("a", "b", "tie")]
-    named = {"winner": ":" + ",".join(words), "winner_without_tie": ":" + ",".join(words[:2])}
-    told = {form["id"]: "id"} | {name: content + named.get(content, "") for name, content in form["columns"].items()}
-    return [part for name, content in told.items() for part in ("--column", f"{name}={content}")]
-
-
-def judge_options(settings: dict[str, Any], found: Found, gpus: list[str], *, seconds: float) -> list[str]:
-    """The judge, its time, and how it is to run here, as options."""
-    options = ["--judge", str(found.judge), "--within", f"{seconds:.0f}", "--otherwise", settings["otherwise"]]
-    if found.base is not None:
-        options += ["--base", str(found.base)]
-    if gpus:
-        options += ["--devices", ",".join(gpus)]
-    for name, value in settings["predicting"].items():
-        if value is not None and value != "auto":
-            options += [f"--{name.replace('_', '-')}", str(value)]
-    return options
-
-
 def run_judge(
     options: list[str], environment: dict[str, str], report: Report, *, limit: float, judge: str, reason: str = ""
 ) -> None:
@@ -108,11 +83,19 @@ def run_judge(
     if code:
         how = f"was killed by signal {-code} (9 is often a lack of memory)" if code < 0 else f"ended with {code}"
         raise NotebookError(f"tiebreak predict {how}: {' | '.join(said[-5:])}")
-    result = json.loads(document)
-    rows = result["rows"]
+    result = result_of(document)
+    rows = result.get("rows", 0)
     cheaper = rows if reason else result.get("rows_otherwise", 0)
-    why = reason or result.get("reason") or ""
+    why = reason or result.get("reason") or ("" if result else "tiebreak predict did not say what it did")
     report.put(judge=judge, rows=rows, rows_otherwise=cheaper, reason=why, run=result)
+
+
+def result_of(document: str) -> dict[str, Any]:
+    """The JSON that `tiebreak predict` prints, whatever other libraries print before it; empty: there is none."""
+    with suppress(ValueError):
+        found: dict[str, Any] = json.loads(document[f"\n{document}".rfind("\n{") :])
+        return found
+    return {}
 
 
 def nvidia_smi() -> str:

@@ -42,8 +42,11 @@ def ids_of(path: Path, columns: Sequence[str], environment: dict[str, str]) -> l
             raise NotebookError(f"{path} cannot be read:\n{done.stderr[-1000:].strip()}")
         header, *found = json.loads(done.stdout)
     else:
-        header, rows = table_of(path)
-        found = [[row[header.index(name)] for row in rows] for name in columns if name in header]
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream)
+            header = next(reader, [])
+            place = next((header.index(name) for name in columns if name in header), None)
+            found = [] if place is None else [[row[place] for row in reader if row]]
     if not found:
         raise NotebookError(f"{path}: columns {', '.join(header)}", expected=f"a column {' or '.join(columns)}")
     return [str(name) for name in found[0]]
