@@ -31,7 +31,7 @@ from tiebreak.predict.progress import SILENT
 CHUNK = 8
 ROWS = 120
 HALF_AS_SURE = Calibration(method="temperature", weight=((0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5)), bias=(0, 0, 0))
-HANG = "if not any(first_time(f'chunk{i}') for i in range(4)):\n    time.sleep(600)"
+HANG = "if not any(first_time(f'chunk{i}') for i in range(4)):\n    first_time('hangs'); time.sleep(600)"
 """Four chunks are judged, and the fifth never ends."""
 
 
@@ -102,8 +102,8 @@ def run(case: Case, watch: Guard, progress: Progress = SILENT, **changes) -> pre
 
 def hung(case: Case) -> predict.Run:
     """A run that is stopped by the clock when four chunks are done."""
-    four = Until(None, Runtime(), "cheap", 4096, 5.0, happened=lambda: len(list(case.parts.glob("0*.parquet"))) == 4)
-    return run(case, four)
+    hangs = Until(None, Runtime(), "cheap", 4096, 5.0, happened=(case.folder / "hangs").exists)
+    return run(case, hangs)
 
 
 def enter(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str, *more: str) -> None:
@@ -129,6 +129,7 @@ STUBBORN = """if not any(first_time(f'chunk{i}') for i in range(4)):
     import subprocess
     signal.signal(signal.SIGTERM, lambda *_: (here / "asked").touch())
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", str(here / "p.parquet.parts")])
+    first_time("hangs")
     time.sleep(600)"""
 
 
@@ -183,6 +184,7 @@ def test_with_no_time_at_all_the_cheaper_answers_are_the_output(case: Case, monk
     assert not (case.folder / "worked").exists()
 
 
+@pytest.mark.slow
 def test_a_death_in_good_time_costs_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(monkeypatch, case.folder, f'if "40" in table["id"] and first_time("died"):\n    {DIE}')
     done = run(case, plain(600))
@@ -221,6 +223,7 @@ def test_an_error_on_purpose_costs_its_chunk_and_is_told_whole(case: Case, monke
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_too_many_lost_chunks_are_the_fault_of_the_judge(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "LOSSES", 1)
     bad = '{"40", "80"} & set(table["id"])'
@@ -243,14 +246,23 @@ def test_a_judge_that_cannot_be_loaded_ends_in_the_other_ones_answers(case: Case
     assert_frame_equal(case.read(), case.cheap, check_exact=True)
 
 
-def test_a_worker_that_cannot_start_leaves_the_work_to_the_others(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    enter(monkeypatch, case.folder, f'if "40" in table["id"] and first_time("died"):\n    {DIE}')
+LATE = """while not (here / "gone2").exists():
+        time.sleep(0.05)
+    time.sleep(1)"""
+
+
+@pytest.mark.parametrize("before", ["pass", pytest.param(LATE, marks=pytest.mark.slow)], ids=["early", "late"])
+def test_a_worker_that_cannot_start_leaves_the_work_to_the_others(
+    before: str, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(monkeypatch, case.folder, f'if "40" in table["id"] and first_time("died"):\n    {before}\n    {DIE}')
     with (case.folder / "sitecustomize.py").open("a") as site:
-        site.write("    if os.environ['RANK'] == '1':\n        sys.stderr.write('no room\\n'); os._exit(3)\n")
+        site.write("    if os.environ['RANK'] == '1':\n        first_time('gone1') or first_time('gone2')\n")
+        site.write("        sys.stderr.write('no room\\n'); os._exit(3)\n")
     notes: list[str] = []
     done = run(case, plain(), Progress(note=notes.append), workers=2)
     check(case, done)
-    assert done.otherwise == 0
+    assert (done.otherwise, done.retried) == (0, 1)
     assert any("worker 1 was given up, the rest goes on" in note and "no room" in note for note in notes)
 
 
@@ -287,6 +299,7 @@ def test_a_cheaper_judge_that_fails_is_no_guard(case: Case) -> None:
     assert not case.parts.exists()
 
 
+@pytest.mark.slow
 def test_another_cheaper_judge_answers_anew_when_the_run_goes_on(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(monkeypatch, case.folder, HANG)
     hung(case)

@@ -242,13 +242,14 @@ class _Guarded(Shift):
             left = self.pool.left_by(crew.ranks)
             if not left and len(self.crews) > 1:
                 self.crews = [other for other in self.crews if other is not crew]
-                self.pool.forgive()
                 self.progress.note(f"worker {crew.ranks[0]} was given up, the rest goes on: {error}")
-                return
-            if not left or len(crew.ranks) > 1 or len(self.lost) + len(left) > LOSSES:
+            elif not left or len(crew.ranks) > 1 or len(self.lost) + len(left) > LOSSES:
                 raise
-            self._lose(left, error)
-            crew.start()
+            else:
+                self._lose(left, error)
+                crew.start()
+        if len(self.crews) == 1:
+            self.pool.forgive()  # the last one cannot leave a chunk to another
 
     def _lose(self, left: list[Claim], error: TiebreakError) -> None:
         self.watch.give_up(left)
