@@ -27,6 +27,7 @@ from tiebreak.judges.retrieval import RetrievalJudge
 from tiebreak.kaggle.kernel import finding
 from tiebreak.kaggle.packing import bases, flat, making, parameters, portable
 from tiebreak.kaggle.packing.portable import Portable
+from tiebreak.kaggle.packing.private import Paths
 
 ROWS = judges_made.rows(
     ("what is two and two", "four, of course", "it is five"), ("name a tree", "oak", "an oak, or an elm"),
@@ -181,9 +182,12 @@ def test_a_base_is_found_where_it_is_said_to_be_and_known_by_its_weights(here: P
     kaggle_packing.changed(moved, base=base)
     with pytest.raises(UsageError, match=r"gone.*cannot be packed without its base.*--base PLACE, or --base-model"):
         portable.make(moved)
-    with pytest.raises(UsageError, match=rf"none of {re.escape(str(here / 'base-two'))} is it"):
-        portable.make(moved, given=(str(here / "base-two"),))
-    found = portable.make(moved, given=(str(here / "base-two"), str(here / "base-one"))).base
+    wrong = rf"--base {re.escape(str(here / 'base-two'))}: other weights.*expected a base of the judge: gone"
+    with pytest.raises(UsageError, match=wrong):
+        portable.make(moved, given=(str(here / "base-one"), str(here / "base-two")))
+    with pytest.raises(UsageError, match="expected a base of the judge: none, it holds all its weights"):
+        portable.make(here / "features", given=(str(here / "base-two"),))
+    found = portable.make(moved, given=(str(here / "base-one"),)).base
     assert found is not None
     assert found.files["model.safetensors"] == here / "base-one" / "model.safetensors"
     away = portable.make(moved, on_kaggle=True).base
@@ -222,11 +226,27 @@ def test_judges_that_cannot_leave_are_refused(here: Path, tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_what_is_a_path_of_some_machine(text: str, short: str | None) -> None:
-    seen: dict[str, str] = {}
-    found = portable._mapped({"a": [text, 1, None], "b": {"c": text}}, seen)
+    paths = Paths()
+    found = paths.shortened({"a": [text, 1, None], "b": {"c": text}})
     expected = text if short is None else short
     assert found == {"a": [expected, 1, None], "b": {"c": expected}}
-    assert seen == ({} if short is None else {text: short})
+    assert paths.seen == ({} if short is None else {text: short})
+
+
+def test_documents_and_the_card_lose_their_paths_in_any_script(tmp_path: Path) -> None:
+    place = "/home/jürgen/modelle/basis"
+    files: dict[str, Any] = {
+        "adapter_config.json": json.dumps({"r": 4, "base_model_name_or_path": place, "note": "/a/b"}),
+        "tokenizer_config.json": json.dumps({"name_or_path": "google/gemma-2-9b", "chat_template": "/x/y"}),
+        "README.md": f"on {place}, twice: {place}", "other.json": json.dumps({"name_or_path": place}),
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    found = Paths().files({name: tmp_path / name for name in files} | {"config.json": b"{}"})
+    assert found.keys() == {"adapter_config.json", "README.md"}
+    said = json.loads(bytes(found["adapter_config.json"]))
+    assert said == {"r": 4, "base_model_name_or_path": "basis", "note": "/a/b"}
+    assert found["README.md"] == b"on basis, twice: basis"
 
 
 def test_names_of_bases_without_their_place(tmp_path: Path) -> None:

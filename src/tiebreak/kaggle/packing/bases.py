@@ -11,6 +11,7 @@ from typing import Final
 from tiebreak.errors import DataError, UsageError
 from tiebreak.judges.base import GGUF, PACKAGE, Base, Located, resolve
 from tiebreak.judges.base.locate import verify, weight_files
+from tiebreak.kaggle.packing.private import Content, Paths, size
 
 _SMALL: Final = frozenset({".json", ".txt", ".model", ".jinja"})
 """Suffixes of what lies beside weights and is read: configurations, vocabularies, chat templates."""
@@ -45,7 +46,7 @@ class Packed:
 
     name: str
     digest: str
-    files: dict[str, Path]
+    files: dict[str, Content]
 
     @property
     def file(self) -> str | None:
@@ -55,7 +56,7 @@ class Packed:
     @property
     def bytes(self) -> int:
         """Of all files."""
-        return sum(path.stat().st_size for path in self.files.values())
+        return sum(size(content) for content in self.files.values())
 
 
 def beside(needs: Sequence[Need]) -> Base | None:
@@ -115,9 +116,8 @@ def locate(base: Base, given: Sequence[str]) -> Located:
     try:
         found = resolve(base)
     except UsageError as error:
-        others = f" (none of {', '.join(given)} is it)" if given else ""
         raise UsageError(
-            f"{error.wrong}{others}: the judge cannot be packed without its base",
+            f"{error.wrong}: the judge cannot be packed without its base",
             expected=error.expected,
             mend=f"{error.mend + ', or ' if error.mend else ''}--base PLACE, or --base-model "
             "OWNER/MODEL/FRAMEWORK/VARIATION/VERSION where Kaggle has it",
@@ -126,9 +126,26 @@ def locate(base: Base, given: Sequence[str]) -> Located:
     return found
 
 
+def check_given(given: Sequence[str], needs: Sequence[Need]) -> None:
+    """See that every place that was named holds a base that is needed.
+
+    Raises:
+        UsageError: One is not there, or holds other weights.
+    """
+    for place in given:
+        found = resolve(Base(name=place))
+        if not any(need.base.sha256 is None or _is(found, need.base.sha256) for need in needs):
+            wanted = ", ".join(dict.fromkeys(called(need.base) for need in needs)) or "none, it holds all its weights"
+            raise UsageError(
+                f"--base {place}: other weights than those that the judge was made on",
+                expected=f"a base of the judge: {wanted}",
+            )
+
+
 def packed(base: Base, located: Located) -> Packed:
     """The base as it lies beside the judge."""
-    return Packed(called(base), base.sha256 or verify(located), files(located))
+    found: dict[str, Content] = dict(files(located))
+    return Packed(called(base), base.sha256 or verify(located), found | Paths().files(found))
 
 
 def files(located: Located) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from tiebreak.kaggle.layout import WHEELHOUSE, Layout
 from tiebreak.kaggle.metadata import Dataset, Instance, Kernel, Licence, Model, licences
 from tiebreak.kaggle.packing import flat, names, record, texts
 from tiebreak.kaggle.packing.planning import Plan, is_gpu
-from tiebreak.kaggle.packing.portable import Content, size
+from tiebreak.kaggle.packing.private import Content, size
 from tiebreak.kaggle.packing.record import JudgeRecord, Record
 from tiebreak.kaggle.settings import KernelSettings
 from tiebreak.kaggle.wheels import house

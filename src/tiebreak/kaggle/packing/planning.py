@@ -128,10 +128,9 @@ def _subject(manifest: bundle.Manifest, judge: Portable | None) -> Subject:
     if judge is None:
         return Subject(manifest, embedded=True, parameters=0, base=None, training=tuple(manifest.training))
     base = judge.base
-    files = [content for content in judge.files.values() if isinstance(content, Path)]
-    found: int | None = parameters.count(files)
-    if base is not None:
-        found = (found or 0) + parameters.count(base.files.values()) if base.files else None
+    contents = [*judge.files.values(), *(base.files.values() if base else ())]
+    known = base is None or bool(base.files)
+    found = parameters.count(content for content in contents if isinstance(content, Path)) if known else None
     return Subject(
         manifest, embedded=False, parameters=found, base=None if base is None else base.name, training=judge.training
     )
