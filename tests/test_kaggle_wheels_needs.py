@@ -68,6 +68,23 @@ def test_weights_that_lie_here_are_looked_at(tmp_path: Path) -> None:
     four = needs.names(manifest("classifier", base={"name": str(base)}, adapter=False), tmp_path)
     packed = needs.names(manifest("classifier", base={"name": str(tmp_path / "m.gguf")}, adapter=True), tmp_path)
     assert (four - NETWORK, packed - NETWORK) == ({"bitsandbytes"}, {"gguf", "peft"})
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"load_in_4bit": True}}))
+    whole = needs.names(manifest("classifier", base=None, adapter=False), tmp_path)
+    assert whole - NETWORK == {"bitsandbytes"}
+
+
+def test_a_base_that_lies_elsewhere_is_looked_at_there(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    judge = manifest("classifier", base={"name": "nobody/model"}, adapter=False)
+    further = [needs.of(judge, tmp_path / "j", bases=bases) for bases in ([], [tmp_path / "m.gguf"], ["a/b-bnb-4bit"])]
+    assert [{Requirement(text).name for text in one} - NETWORK for one in further] == [
+        set(),
+        {"gguf"},
+        {"bitsandbytes"},
+    ]
+    assert needs.of(bundle.read(judges.EMBEDDED), judges.EMBEDDED, bases=[tmp_path / "m.gguf"]) == needs.of(
+        bundle.read(judges.EMBEDDED), judges.EMBEDDED
+    )
 
 
 def test_a_judge_of_several_needs_what_each_of_them_does(tmp_path: Path) -> None:

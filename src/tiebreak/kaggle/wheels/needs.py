@@ -19,7 +19,7 @@ from packaging.version import Version
 from tiebreak import bundle, judges
 from tiebreak.bundle import Manifest
 from tiebreak.errors import BundleError, TiebreakError, UsageError
-from tiebreak.judges import base as bases
+from tiebreak.judges import base as models
 
 CORE: Final = ("numpy", "polars", "pydantic", "rich", "safetensors", "typer")
 NETWORK: Final = ("accelerate", "jinja2", "torch", "transformers")
@@ -28,7 +28,9 @@ NETWORK: Final = ("accelerate", "jinja2", "torch", "transformers")
 _BACKENDS: Final = {"vllm": "vllm", "openai": "openai"}
 
 
-def of(manifest: Manifest, directory: Path, *, backend: str | None = None) -> tuple[str, ...]:
+def of(
+    manifest: Manifest, directory: Path, *, backend: str | None = None, bases: Sequence[str | Path] = ()
+) -> tuple[str, ...]:
     """The requirements of prediction with a judge, sorted by name.
 
     What is installed is pinned to its version: what was tested is what is shipped. What is not has the bounds of
@@ -38,15 +40,19 @@ def of(manifest: Manifest, directory: Path, *, backend: str | None = None) -> tu
         manifest: What its `judge.json` says.
         directory: Its bundle.
         backend: What runs a generative judge; None: what the bundle says.
+        bases: Where base models lie, if not where the bundle says.
 
     Raises:
         BundleError: A bundle is damaged, or of a kind that is not known.
     """
-    return tuple(pinned(name) for name in sorted(names(manifest, directory, backend=backend)))
+    found = names(manifest, directory, backend=backend)
+    for base in bases if judges.has_network(manifest) else ():
+        found |= _of_base(str(base))
+    return tuple(pinned(name) for name in sorted(found))
 
 
 def names(manifest: Manifest, directory: Path, *, backend: str | None = None) -> set[str]:
-    """As `of`, the bare names."""
+    """As `of`, the bare names, of bases that lie where the bundle says."""
     found = set(CORE)
     if manifest.kind not in judges.KINDS:
         raise BundleError(f"unknown kind of judge {manifest.kind!r}", expected=f"one of {', '.join(judges.KINDS)}")
@@ -77,29 +83,30 @@ def _of_network(manifest: Manifest, directory: Path, backend: str | None) -> set
 
 
 def _of_weights(settings: dict[str, Any], directory: Path) -> set[str]:
-    """What reads the weights: 4 bits, or a GGUF file."""
-    named = settings.get("base") or settings.get("encoder")
-    folder, gguf = directory, False
-    if isinstance(named, dict):
-        try:
-            located = bases.resolve(bases.Base.model_validate(named))
-            folder, gguf = located.folder, located.gguf is not None
-        except (TiebreakError, ValueError):  # it is elsewhere; its name must do
-            gguf = str(named.get("name")).endswith(bases.GGUF)
+    """What reads the weights: those in the bundle, and the base."""
     compression = settings.get("compression")
     compressed = isinstance(compression, dict) and compression.get("method") == "nf4"
-    found = {"gguf"} if gguf else set()
-    if compressed or settings.get("quantize") == "nf4" or _by_bitsandbytes(folder / "config.json"):
-        found.add("bitsandbytes")
-    return found
+    found = {"bitsandbytes"} if compressed or settings.get("quantize") == "nf4" else set()
+    found |= _of_folder(directory)
+    base = settings.get("base") or settings.get("encoder")
+    return found | _of_base(str(base["name"])) if isinstance(base, dict) else found
 
 
-def _by_bitsandbytes(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    document = json.loads(path.read_text(encoding="utf-8"))
+def _of_base(name: str) -> set[str]:
+    """What reads a base: a GGUF file, or a checkpoint that comes in 4 bits."""
+    try:
+        located = models.resolve(models.Base(name=name))
+    except TiebreakError:  # it is elsewhere; its name must do
+        return {"gguf"} if name.endswith(models.GGUF) else {"bitsandbytes"} if "bnb" in name.lower() else set()
+    return {"gguf"} if located.gguf is not None else _of_folder(located.folder)
+
+
+def _of_folder(folder: Path) -> set[str]:
+    path = folder / "config.json"
+    document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     quantised = document.get("quantization_config") or {}
-    return quantised.get("quant_method") == "bitsandbytes" or bool(quantised.get("load_in_4bit"))
+    by_bitsandbytes = quantised.get("quant_method") == "bitsandbytes" or quantised.get("load_in_4bit")
+    return {"bitsandbytes"} if by_bitsandbytes else set()
 
 
 def pinned(name: str) -> str:
