@@ -89,13 +89,16 @@ def _of_weights(settings: dict[str, Any], directory: Path) -> set[str]:
     found = {"bitsandbytes"} if compressed or settings.get("quantize") == "nf4" else set()
     found |= _of_folder(directory)
     base = settings.get("base") or settings.get("encoder")
-    return found | _of_base(str(base["name"])) if isinstance(base, dict) else found
+    if not isinstance(base, dict):
+        return found
+    revision = base.get("revision")
+    return found | _of_base(str(base["name"]), revision if isinstance(revision, str) else None)
 
 
-def _of_base(name: str) -> set[str]:
+def _of_base(name: str, revision: str | None = None) -> set[str]:
     """What reads a base: a GGUF file, or a checkpoint that comes in 4 bits."""
     try:
-        located = models.resolve(models.Base(name=name))
+        located = models.resolve(models.Base(name=name, revision=revision))
     except TiebreakError:  # it is elsewhere; its name must do
         return {"gguf"} if name.endswith(models.GGUF) else {"bitsandbytes"} if "bnb" in name.lower() else set()
     return {"gguf"} if located.gguf is not None else _of_folder(located.folder)
