@@ -328,18 +328,48 @@ def test_a_check_tells_all_that_is_wrong_at_once(tmp_path: Path) -> None:
 def test_a_check_that_finds_nothing_wrong_says_what_it_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack = kaggle_handmade.make(tmp_path / "pack", SUBMIT)
     monkeypatch.setattr("tiebreak.kaggle.rehearse.checking._wheels", lambda pack: "as if there were some")
+    torch = {"torch": "cpu"}
+    monkeypatch.setattr("tiebreak.kaggle.wheels.house.read", lambda folder: type("House", (), torch))
     found = rehearse.check(pack, keep=tmp_path / "kept")
     assert found.good
     assert [check.name for check in found.checks] == [
-        "metadata", "files", "wheels", "network", "input", "notebook", "submission",
+        "metadata", "files", "wheels", "network", "input", "notebook", "judge", "submission",
     ]  # fmt: skip
     found.raise_failures()
-    monkeypatch.setattr("tiebreak.kaggle.rehearse.checking._wheels", lambda pack: "as if there were some")
+    torch["torch"] = "image only"
+    found = rehearse.check(pack, keep=tmp_path / "kept")
+    assert [check.held for check in found.checks] == [True, True, True, False]
+    with pytest.raises(DataError, match="torch is not among the wheels, so that the notebook cannot be run here"):
+        found.raise_failures()
+    torch["torch"] = "cpu"
     failing = kaggle_handmade.make(tmp_path / "failing", "1 / 0")
     found = rehearse.check(failing, keep=tmp_path / "kept")
     assert [check.held for check in found.checks] == [True, True, True, False]
     with pytest.raises(DataError, match="ZeroDivisionError"):
         found.raise_failures()
+
+
+@pytest.mark.parametrize(
+    ("reason", "held"),
+    [("no GPU", None), ("the time was up (3 s)", None), ("CUDA out of memory", False), ("", False), (None, False)],
+)
+def test_a_submission_by_the_cheaper_judge_does_not_hide_a_broken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str | None, held: bool | None
+) -> None:
+    report = {"stages": {"judge": 1.0}, "rows_otherwise": 3, "reason": reason}
+    pack = kaggle_handmade.make(
+        tmp_path / "pack", f"(working / 'tiebreak.json').write_text(json.dumps({report!r}))\n" + SUBMIT
+    )
+    monkeypatch.setattr("tiebreak.kaggle.rehearse.checking._wheels", lambda pack: "as if there were some")
+    monkeypatch.setattr("tiebreak.kaggle.wheels.house.read", lambda folder: type("House", (), {"torch": "cpu"}))
+    found = rehearse.check(pack, keep=tmp_path / "kept")
+    judge = next(check for check in found.checks if check.name == "judge")
+    assert judge.held is held
+    assert judge.found == f"embedded answered 3 of 3 rows: {reason}"
+    assert found.good is (held is None)
+    if held is False:
+        with pytest.raises(DataError, match="the judge failed, and embedded answered 3 of 3 rows"):
+            found.raise_failures()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_check_prints_what_predict_says(embedded: Path, tmp_path: Path, options:
     done = tiebreak("kaggle", "check", embedded, "--test", REAL, *options)
     assert done.returncode == 0, done.stderr
     assert "✗" not in done.stderr
-    assert done.stderr.count("✓") == 7
+    assert done.stderr.count("✓") == 8
     alone = tiebreak("predict", REAL, "--format", "kaggle", "-o", tmp_path / "alone.csv")
     assert alone.returncode == 0, alone.stderr
     printed, wanted = pl.read_csv(done.stdout.encode()), pl.read_csv(tmp_path / "alone.csv")
@@ -119,6 +119,6 @@ def test_an_ordinary_user_rehearses_too(embedded: Path, tmp_path: Path) -> None:
         if "PermissionError" in done.stderr or "No module named" in done.stderr:
             pytest.skip("this checkout is closed to an ordinary user")
         assert done.returncode == 0, done.stderr
-        assert done.stderr.count("✓") == 7
+        assert done.stderr.count("✓") == 8
     finally:
         subprocess.run(["rm", "-rf", home], check=True)

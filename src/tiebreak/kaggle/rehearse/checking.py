@@ -19,6 +19,9 @@ from tiebreak.listening import SILENT, Listener
 
 MIB: Final = 2**20
 
+_EXPECTED: Final = ("no GPU", "the time was up")
+"""Why a judge that is whole may leave rows to the cheaper one."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -26,7 +29,7 @@ class Check:
 
     Attributes:
         name: What.
-        held: Whether it is as it should be; None: it was not looked at, since something before it failed.
+        held: Whether it is as it should be; None: this was not to be seen here.
         found: What was found.
         error: What is wrong, whole.
     """
@@ -51,8 +54,8 @@ class Checked:
 
     @property
     def good(self) -> bool:
-        """Whether everything is as it should be."""
-        return all(check.held for check in self.checks)
+        """Whether nothing is as it should not be."""
+        return all(check.held is not False for check in self.checks)
 
     def raise_failures(self) -> None:
         """Raise what failed.
@@ -133,11 +136,21 @@ def _wheels(pack: Layout) -> str:
 
 
 def _of_run(ran: Rehearsal, otherwise: str) -> list[Check]:
-    by = f", {ran.rows_otherwise:,} of them by {otherwise}: {ran.reason}" if ran.rows_otherwise else ""
     written = f"no writing ({ran.walls.input})" if ran.walls.input else "copies, unchanged"
     return [
         Check("network", True, f"{ran.walls}; tried by the notebook: {ran.connections}"),
         Check("input", True, f"read-only: {written}"),
         Check("notebook", True, f"{ran.seconds:.1f} s from nothing, {ran.peak / GIB:.2f} GiB of {ran.limit / GIB:.1f}"),
-        Check("submission", True, f"{ran.rows:,} rows, its columns, ids and numbers as Kaggle wants them{by}"),
+        _judge(ran, otherwise),
+        Check("submission", True, f"{ran.rows:,} rows, its columns, ids and numbers as Kaggle wants them"),
     ]
+
+
+def _judge(ran: Rehearsal, otherwise: str) -> Check:
+    """A whole submission may hide that the judge is broken: then the cheaper one answered."""
+    if not ran.rows_otherwise:
+        return Check("judge", True, f"{ran.report.get('judge') or 'the notebook'} answered every row")
+    found = f"{otherwise} answered {ran.rows_otherwise:,} of {ran.rows:,} rows: {ran.reason}"
+    if (ran.reason or "").startswith(_EXPECTED):
+        return Check("judge", None, found)
+    return Check("judge", False, found.splitlines()[0], f"the judge failed, and {found}")

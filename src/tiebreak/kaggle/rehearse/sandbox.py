@@ -210,6 +210,8 @@ def prepare(isolation: Isolation = "auto") -> Sandbox:
     Raises:
         UsageError: Namespaces were asked for, and this machine has none.
     """
+    if sys.platform == "win32":
+        raise UsageError("a notebook cannot be rehearsed on Windows", expected="Linux or macOS", mend="use WSL")
     folder = Path(tempfile.mkdtemp(prefix="tiebreak-kaggle-"))
     try:
         reason = "as asked" if isolation == "python" else _refusal(folder)
