@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
-import venv
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -195,36 +191,3 @@ def test_what_cannot_be_imported_is_said(tmp_path: Path) -> None:
     (tmp_path / "tiebreak" / "__init__.py").write_text("raise ImportError('half of it is missing')")
     with pytest.raises(NotebookError, match=r"cannot be imported:\n(.|\n)*half of it is missing"):
         installing.look({**os.environ, "PYTHONPATH": str(tmp_path)}, torch=False)
-
-
-@pytest.mark.slow
-def test_a_real_house_for_another_python_in_an_image_that_has_the_rest(tmp_path: Path) -> None:
-    """numpy, pydantic-core and pydantic of the image; all else from wheels that were built for Python 3.12."""
-    from tiebreak import bundle, judges
-    from tiebreak.kaggle.wheels import house as houses
-    from tiebreak.kaggle.wheels import needs
-    from tiebreak.kaggle.wheels.target import Target
-
-    if HERE == "3.12":
-        pytest.skip("that is this Python")
-    requirements = needs.of(bundle.read(judges.EMBEDDED), judges.EMBEDDED)
-    houses.build(tmp_path / "wheels", requirements, Target("3.12"))
-    venv.create(tmp_path / "image", with_pip=True)
-    python = tmp_path / "image" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "numpy<2.4", "pydantic<2.14"], check=True)
-    program = (
-        "import json, sys; from pathlib import Path\n"
-        "from tiebreak.kaggle.kernel import guard, installing, offline\n"
-        "from tiebreak.kaggle.kernel.reporting import Report\n"
-        "root = Path(sys.argv[1]); report = Report(root / 'tiebreak.json', 1)\n"
-        "environment = offline.guarded_environment(root, Path(guard.__file__).read_text(), root / 'packages')\n"
-        "installing.install(root / 'wheels', root / 'packages', environment, report)\n"
-    )
-    shutil.copytree(Path(str(guard.__file__)).parent, tmp_path / "code" / "tiebreak" / "kaggle" / "kernel")
-    done = subprocess.run(
-        [python, "-c", program, tmp_path], env={**os.environ, "PYTHONPATH": str(tmp_path / "code")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "tiebreak.json").read_text())
-    assert set(report["left_to_image"]) == {"numpy", "pydantic", "pydantic-core"}

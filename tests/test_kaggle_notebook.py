@@ -8,19 +8,26 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
+import polars as pl
 import pytest
 
-from kaggle_packed import COMPETITION, Packed, data, image_with_gpus, packed
+from kaggle_packed import COMPETITION, HERE, Packed, data, image_with_gpus, packed
+from tiebreak import judges, samples
+from tiebreak.comparisons import TEXTS
 from tiebreak.errors import DataError, UsageError
 from tiebreak.kaggle import notebook
 from tiebreak.kaggle.settings import KernelSettings, Predicting
 from tiebreak.predict import forms
+from tiebreak.predictions import PROBABILITIES
 
 MODULES = [name for names, _ in notebook.STEPS for name in names]
 SETTINGS = KernelSettings(competition=COMPETITION, submission=forms.LMSYS, wheelhouse="ab" * 32)
@@ -36,15 +43,15 @@ def cells(path: Path, kind: str) -> list[str]:
     return ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
 
 
-def run(pack: Packed, **environment: str) -> tuple[int, str, dict[str, Any]]:
+def run(pack: Packed, python: str | Path = sys.executable, **environment: str) -> tuple[int, str, dict[str, Any]]:
     """Run the notebook as one program: its exit code, what it said, its report. It looks for no network meanwhile."""
     program = pack.root / "program.py"
     text, count = re.subn(r"^(ADDRESSES|NAMES) = .*$", r"\1 = ()", notebook.script(pack.notebook), flags=re.MULTILINE)
     assert count == 2
     program.write_text(text)
     done = subprocess.run(
-        [sys.executable, program], env={**os.environ, **pack.environment, "TMPDIR": str(pack.root), **environment},
-        cwd=pack.working, capture_output=True, text=True, timeout=120, check=False,
+        [python, program], env={**os.environ, **pack.environment, "TMPDIR": str(pack.root), **environment},
+        cwd=pack.working, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     report = pack.working / "tiebreak.json"
     return done.returncode, done.stdout + done.stderr, json.loads(report.read_text()) if report.exists() else {}
@@ -293,3 +300,61 @@ def test_jupyter_runs_it_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     assert "submission.csv: 3 rows, 1 of them by the cheaper judge" in said
     assert len(submission(pack)) == 4
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Wheels for another Python than this one, as `tiebreak kaggle pack` makes them, and their sha256."""
+    from tiebreak import bundle, storage
+    from tiebreak.kaggle.wheels import house, needs
+    from tiebreak.kaggle.wheels.target import Target
+
+    folder = tmp_path_factory.mktemp("house") / "wheels"
+    requirements = needs.of(bundle.read(judges.EMBEDDED), judges.EMBEDDED)
+    house.build(folder, requirements, Target("3.12" if HERE == "3.11" else "3.11"))
+    return folder, storage.sha256(folder / "wheelhouse.json")
+
+
+def image(folder: Path, *packages: str) -> Path:
+    """An environment as Kaggle's: a Python with some packages of its own."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    if packages:
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True, capture_output=True)
+    return python
+
+
+def mounted(folder: Path, real: tuple[Path, str]) -> Packed:
+    """The real wheels, and a test of the votes that ship with tiebreak."""
+    settings = KernelSettings(competition=COMPETITION, submission=forms.LMSYS, wheelhouse=real[1])
+    pack = Packed(folder, settings)
+    shutil.copytree(real[0], pack.input / "wheels")
+    pack.competition.mkdir(parents=True)
+    pack.working.mkdir()
+    pack.notebook.parent.mkdir()
+    texts = [pl.col(name).map_elements(lambda turns: json.dumps(turns.to_list()), pl.String) for name in TEXTS]
+    samples.votes().select("id", *texts).write_csv(pack.competition / "test.csv")
+    notebook.write(pack.notebook, settings, title="Real", about="The embedded judge.")
+    return pack
+
+
+@pytest.mark.slow
+def test_an_image_with_another_python_gives_the_same_answers(tmp_path: Path, real: tuple[Path, str]) -> None:
+    """numpy, pydantic and pydantic-core are the image's; everything else is of the wheels."""
+    pack = mounted(tmp_path, real)
+    code, said, report = run(pack, image(tmp_path / "image", "numpy<2.2", "pydantic<2.12"))
+    assert code == 0, said
+    assert set(report["left_to_image"]) == {"numpy", "pydantic", "pydantic-core"}
+    assert report["network_refused"] == 0
+    there = [[float(cell) for cell in row[1:]] for row in submission(pack)[1:]]
+    np.testing.assert_allclose(there, judges.load().predict(samples.votes()).select(PROBABILITIES), rtol=0, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_an_image_that_lacks_packages_is_told_which(tmp_path: Path, real: tuple[Path, str]) -> None:
+    pack = mounted(tmp_path, real)
+    code, said, report = run(pack, image(tmp_path / "image"))
+    assert code == 1
+    assert re.search(r"the image lacks numpy \(it is not for this Python\), pydantic-core \(it is", said)
+    assert f"to mend: tiebreak kaggle pack --python {HERE}, and push again" in said
+    assert report["failed"]["stage"] == "install"
