@@ -118,9 +118,7 @@ class InProcess(Client):
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                # Half of the client's time goes into translations of its hundred parsers that are not there.
-                with patch("argparse._", str):
-                    code = _main()
+                code = _main(arguments[0])
         finally:
             sys.argv, tempfile.tempdir = argv, folder
             os.environ.clear()
@@ -131,14 +129,20 @@ class InProcess(Client):
         return code, out.getvalue(), err.getvalue()
 
 
-def _main() -> int:
+_GROUPS = ("auth", "benchmarks", "competitions", "config", "datasets", "files", "forums", "kernels", "models", "quota")
+
+
+def _main(group: str) -> int:
     import kaggle.cli
     from kagglesdk import kaggle_env
 
     kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.PROD] = os.environ["FAKE_KAGGLE"]
     kaggle.cli.api._authenticated = False
+    # Nearly all of its time goes into hundreds of parsers of other commands, and translations that are not there.
+    others = {f"parse_{name}": lambda parsers: None for name in _GROUPS if name != group}
     try:
-        kaggle.cli.main()
+        with patch("argparse._", str), patch.multiple(kaggle.cli, **others):
+            kaggle.cli.main()
     except SystemExit as stop:
         return int(stop.code or 0)
     except Exception as error:
@@ -158,7 +162,7 @@ class Desk:
 
     def client(self, **hooks: Callable[[tuple[str, ...]], None]) -> InProcess:
         """The client; hooks: before and after each call."""
-        return InProcess(("kaggle",), find(), Listener(self.said.append), None, **hooks)
+        return InProcess(("kaggle",), find(), Listener(self.said.append), **hooks)
 
     def push(self, pack: Layout, *, submit: str | None = None, **wishes: Any) -> list[Done]:
         """Push, and wait and submit if asked to."""

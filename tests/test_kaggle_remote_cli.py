@@ -117,6 +117,9 @@ def test_a_dry_run_after_a_push_tells_what_changed(
 ) -> None:
     kaggle_remote.sign_in(kaggle, tmp_path, monkeypatch)
     Desk().push(pack)
+    assert run(["kaggle", "push", str(pack.root), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1] for line in lines if line.startswith("#")] == ["nothing (as pushed)"] * 4
     (pack.wheels / "wheelhouse.json").write_text('{"format": 2}')
     kaggle_remote.record_pack(pack, judge=True, notes="more wheels")
     assert run(["kaggle", "push", str(pack.root), "--dry-run", "--json"]) == 0
@@ -151,6 +154,7 @@ def test_killed_with_an_upload_at_work_the_next_push_waits_for_it(kaggle: Kaggle
     assert len(kaggle.uploaded) == 5
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_client_behind(kaggle: Kaggle, pack: Layout, tmp_path: Path) -> None:
     kaggle.faults["CreateDataset"] = [stall(60)]
     command = [sys.executable, "-m", "tiebreak", "kaggle", "push", str(pack.root)]

@@ -146,5 +146,6 @@ def test_status_tells_of_everything(kaggle: Kaggle, desk: Desk, tmp_path: Path) 
     assert [(part.name, part.here, part.there, part.changed) for part in after.parts] == [
         ("wheels", 1, 1, True), ("model", 0, 0, False), ("judge", 1, 1, False), ("kernel", 1, None, None),
     ]  # fmt: skip
+    assert [part.changed for part in before.parts] == [None] * 4
     assert after.run.state == "complete"
     assert after.submissions[0]["publicScore"] == "1.04321"

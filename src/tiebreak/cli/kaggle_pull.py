@@ -108,6 +108,8 @@ def _tell(pulled: Pulled) -> None:
     console.note(f"{pulled.kernel}: the last run is {pulled.state}; {len(pulled.files)} files:")
     for path in pulled.files:
         console.note(f"  {path}")
+    if pulled.state != "complete":
+        console.say(f"warning: the last run is {pulled.state}: what came is of the run before, or not whole")
     if pulled.submission is None:
         console.say("warning: the run wrote no submission.csv")
     elif pulled.checked:

@@ -70,6 +70,7 @@ def command(
     if submit is not None and not submit.strip():
         raise UsageError("--submit without a message", expected="a word on what is handed in")
     place = Layout(pack)
+    record.read(place)
     metadata.check(place)
     record.check(place, kaggle_client.listener())
     wishes = Wishes(only, notes, accelerator, rerun, submit, Pace(every=every))  # type: ignore[arg-type]
@@ -114,7 +115,6 @@ def _push(pack: Layout, wishes: Wishes, wait: bool, as_json: bool) -> None:
         if wishes.submit is not None:
             handed_in = remote.submit(session, wishes.submit)
             document["submitted"] = handed_in.model_dump()
-            console.note(f"version {handed_in.version} is handed in to {handed_in.competition}")
     if as_json:
         console.emit_json(document)
     following = f"status {pack.root}" if wishes.submit or not wait else f"pull {pack.root} -o outputs"

@@ -50,7 +50,7 @@ def _tell(pack: Path, found: Status) -> None:
     rows = []
     for part in found.parts:
         changed = {True: "changed", False: "", None: ""}[part.changed]
-        here, there = ("" if number is None else str(number) for number in (part.here, part.there))
+        here, there = (str(number or "") for number in (part.here, part.there))
         rows.append([part.name, part.id, here, there, part.state, changed])
     console.table(str(pack), ["part", "on Kaggle", "pushed", "there", "state", "since pushed"], rows)
     if found.run.failure:

@@ -67,12 +67,14 @@ class Client:
         credentials: What must never be seen in what it says.
         listener: Who is told of its warnings.
         lock: A lock that each call inherits: it is held as long as one of them lives, though we be killed.
+        told: Warnings that were told: the client repeats some at every call.
     """
 
     program: tuple[str, ...]
     credentials: Credentials
     listener: Listener = SILENT
     lock: IO[str] | None = field(default=None, repr=False)
+    told: set[str] = field(default_factory=set, repr=False)
 
     def call(
         self, *arguments: str, line: Callable[[str], None] | None = None, uploads: Path | None = None
@@ -92,7 +94,9 @@ class Client:
         code, out, err = self.run(arguments, environment, line or (lambda text: None))
         answer = Answer(arguments, code, self.credentials.scrub(out), self.credentials.scrub(err))
         for text in answers.warnings(answer):
-            self.listener.say(f"  kaggle: {text}")
+            if text not in self.told:
+                self.told.add(text)
+                self.listener.say(f"  kaggle: {text}")
         return answer
 
     def run(

@@ -85,7 +85,8 @@ def lacking(client: Client, target: Target, version: int) -> list[str]:
     if answers.missing(answer):
         return sorted(target.files)
     listed = answers.require(answer).json() or []
-    there = {Path(str(file.get("name", ""))).name for file in listed if isinstance(file, dict)}
+    # An archive that Kaggle has unpacked is a folder of its name.
+    there = {part for file in listed if isinstance(file, dict) for part in Path(str(file.get("name", ""))).parts}
     # The client lists one page; who has more files than that is believed.
     return [] if "Next Page Token" in answer.out else sorted(target.files.keys() - there)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import time
 from datetime import UTC, datetime
@@ -23,7 +22,8 @@ _LOOKS = 3
 def send(push: Push, kernel: Target) -> Done:
     """Push the notebook, unless the last one pushed was the same, on the same wheels and models."""
     metadata = targets.with_versions(kernel, plan.versions(push.pack, push.pushed))
-    digest = _digest(push, kernel, metadata)
+    wheels = push.pushed.parts.get("wheels")
+    digest = plan.kernel_digest(kernel, metadata, push.wishes.accelerator, wheels.version if wheels else 0)
     part = push.pushed.part(kernel.name, kernel.id)
     begun = push.pushed.started(kernel.name, kernel.id, digest)
     if begun is not None and begun.before is not None:
@@ -58,7 +58,7 @@ def wait(push: Push, kernel: Target) -> KernelRun:
         raise DataError(
             f"the run of {kernel.id} ended as {run.state}{': ' if run.failure else ''}{run.failure}",
             expected="a complete run",
-            mend=f"tiebreak kaggle pull {push.pack.root} -o DIR for its log",
+            mend=f"tiebreak kaggle pull {push.pack.root} -o DIR for its log; push --rerun runs it again",
         )
     return run
 
@@ -70,7 +70,7 @@ def submit(push: Push, kernel: Target, message: str) -> Submitted:
         raise DataError(f"{kernel.id} was never pushed", mend="tiebreak kaggle push without --only")
     for handed_in in push.pushed.submissions:
         if (handed_in.competition, handed_in.version) == (competition, part.version):
-            push.listener.say(f"version {part.version} was handed in on {handed_in.at}: not again")
+            push.listener.say(f"version {part.version} was handed in on {handed_in.at[:16]}: not again")
             return handed_in
     name, digest = "submission", hashlib.sha256(f"{competition} {part.version} {message}".encode()).hexdigest()
     listed = existing.submissions(push.client, competition)
@@ -82,6 +82,7 @@ def submit(push: Push, kernel: Target, message: str) -> Submitted:
         with push.noted(name, Begun(id=kernel.id, digest=digest, known=known)):
             call = calls.submit(competition, kernel.id, part.version, message)
             push.listener.say(f"  kaggle: {answers.require(push.client.call(*call)).out.strip()}")
+    push.listener.say(f"version {part.version} is handed in to {competition}")
     done = Submitted(competition=competition, version=part.version, message=message)
     push.pushed.submissions.append(done)
     push.pushed.begun.pop(name, None)
@@ -92,13 +93,6 @@ def submit(push: Push, kernel: Target, message: str) -> Submitted:
 def _settled(push: Push, kernel: Target, digest: str, version: int, action: str, why: str) -> Done:
     push.settle(kernel.name, Part(id=kernel.id, digest=digest, version=version))
     return Done(kernel.name, kernel.id, action, version, why)
-
-
-def _digest(push: Push, kernel: Target, metadata: dict[str, Any]) -> str:
-    """Of all that decides what a run does: a dataset is read in its latest version, which no metadata name."""
-    wheels = push.pushed.parts.get("wheels")
-    held = [kernel.digest(), metadata, push.wishes.accelerator, wheels.version if wheels else 0]
-    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
 def _before(push: Push, kernel: Target) -> int | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import tiebreak
 from tiebreak.errors import DataError
@@ -170,17 +172,34 @@ def sending(target: Target, action: Action, notes: str, *, public: bool) -> list
     return [calls.update(target)] if action == "update" else []
 
 
+def kernel_digest(kernel: Target, metadata: dict[str, Any], accelerator: str | None, wheels: int) -> str:
+    """Of all that decides what a run does: a dataset is read in its latest version, which no metadata name."""
+    held = [kernel.digest(), metadata, accelerator, wheels]
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+
+
 def _kernel(kernel: Target, pushed: Pushed, numbers: dict[str, int], wishes: Wishes) -> Step:
-    known = {part.id: part.version for part in pushed.parts.values()}
-    named = targets.with_versions(kernel, known | numbers)
+    known = {part.id: part.version for part in pushed.parts.values()} | numbers
+    named = targets.with_versions(kernel, known)
     remark = ""
     if named != kernel.metadata:
         remark = f"kernel-metadata.json then names {', '.join(named['model_sources'])}"
     part = pushed.part(kernel.name, kernel.id)
-    made = [calls.run_kernel(kernel.folder, wishes.accelerator), calls.pull_kernel(kernel.id, Path("pulled"))]
+    wheels = next((known[id] for id in kernel.metadata.get("dataset_sources", []) if id in known), 0)
+    decision = _rerun(part, kernel_digest(kernel, named, wishes.accelerator, wheels), wishes)
+    sends = decision.action != "nothing"
+    made = [calls.run_kernel(kernel.folder, wishes.accelerator)] if sends else []
+    made += [calls.pull_kernel(kernel.id, Path("pulled"))] if sends else []
     if wishes.submit is not None:
-        number = (0 if part is None else part.version) + 1
-        made.append(calls.kernel_status(kernel.id))
+        number = (0 if part is None else part.version) + sends
+        made += [calls.kernel_status(kernel.id), calls.submissions(targets.competition(kernel))]
         made.append(calls.submit(targets.competition(kernel), kernel.id, number, wishes.submit))
-    decision = Decision("create", "not on Kaggle yet") if part is None else Decision("version", "if anything changed")
     return Step(kernel.name, kernel.id, decision, kernel.bytes, made, remark)
+
+
+def _rerun(part: Part | None, digest: str, wishes: Wishes) -> Decision:
+    if part is None:
+        return Decision("create", "not on Kaggle yet")
+    if part.digest != digest:
+        return Decision("version", "it, its wheels or its models changed")
+    return Decision("version", "to run again") if wishes.rerun else Decision("nothing", "as pushed")

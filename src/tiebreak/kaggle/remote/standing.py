@@ -26,7 +26,8 @@ class Standing:
         here: Version that was pushed from this pack; None: none was.
         there: Latest version on Kaggle; None: it is not there, or Kaggle's client does not tell.
         state: What Kaggle says of it.
-        changed: Whether the pack holds something else than was pushed; None: a notebook's change is told by push.
+        changed: Whether the pack holds something else than was pushed; None: nothing was pushed, or it is the
+            notebook, whose changes are told by push.
     """
 
     name: str
@@ -73,7 +74,7 @@ def questions(pack: Layout) -> list[Call]:
 
 def _standing(client: Client, target: Target, pushed: Pushed) -> Standing:
     there, part = existing.look(client, target), pushed.part(target.name, target.id)
-    changed = part is None or (part.digest, part.card) != (target.digest(), target.card())
+    changed = None if part is None else (part.digest, part.card) != (target.digest(), target.card())
     return Standing(
         target.name, target.id, part.version if part else None, there.version if there else None,
         there.state if there else "not there", changed,

@@ -15,6 +15,7 @@ from tiebreak.kaggle.remote.targets import Target
 from tiebreak.listening import Listener
 
 HOUR: Final = 3600.0
+_HEARTBEAT: Final = 300.0
 T = TypeVar("T")
 
 
@@ -131,20 +132,19 @@ def _poll(
     look: Callable[[], T | None], every: float, patience: float, what: str, standing: Callable[[], str],
     listener: Listener,
 ) -> T | None:  # fmt: skip
-    started, told, counted = time.monotonic(), "", 0
-    with listener.progress(what, None, "s") as advance:
-        while True:
-            found = look()
-            if found is not None:
-                return found
-            if standing() != told:
-                told = standing()
-                listener.say(f"  {what}: {told}")
-            if time.monotonic() - started + every > patience:
-                return None
-            time.sleep(every)
-            advance(int(time.monotonic() - started) - counted)
-            counted = int(time.monotonic() - started)
+    """Look until there is something to see; say how it stands when that changes, and every five minutes."""
+    started, told, at = time.monotonic(), "", 0.0
+    while True:
+        found = look()
+        if found is not None:
+            return found
+        waited = time.monotonic() - started
+        if standing() != told or waited - at >= _HEARTBEAT:
+            told, at = standing(), waited
+            listener.say(f"  {what}: {told}{f', after {waited / 60:.0f} minutes' if waited >= 60 else ''}")
+        if waited + every > patience:
+            return None
+        time.sleep(every)
 
 
 def _page(target: Target) -> str:
