@@ -22,7 +22,7 @@ from tiebreak.judges.base import digest
 from tiebreak.kaggle import metadata
 from tiebreak.kaggle.kernel import finding
 from tiebreak.kaggle.layout import Layout
-from tiebreak.kaggle.packing import Choices, Packed, making, parameters, plan, record, write
+from tiebreak.kaggle.packing import Choices, Packed, Record, making, parameters, plan, record, write
 from tiebreak.kaggle.wheels import house
 from tiebreak.kaggle.wheels.asking import PipError
 
@@ -284,6 +284,30 @@ def test_what_the_judge_would_refuse_there_is_refused_here(
     for judge in (adapter, kaggle_packing.blend(tmp_path / "blend", {"cheap": cheap, "dear": adapter})):
         with pytest.raises(UsageError, match=re.escape(said)):
             plan(Choices(**{"competition": LMSYS, "user": "someone", "judge": judge} | choice))
+
+
+@pytest.mark.parametrize("moment", ["wheels", "judge", "record", "last check"])
+def test_a_stop_at_any_moment_leaves_the_old_pack_or_the_new_one(
+    moment: str, adapter: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    packed(out, notes="old")
+    before = contents(out)
+    stopped = {
+        "wheels": (making.house, "build"), "judge": (making, "place"), "record": (Record, "write"),
+        "last check": (making.metadata, "check"),
+    }[moment]  # fmt: skip
+    (out / "pushed.json").write_text("{}")
+    before["pushed.json"] = b"{}"
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*stopped, stop)
+    with pytest.raises(KeyboardInterrupt):
+        packed(out, judge=adapter, notes="new")
+    assert contents(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_further_requirements_replace_those_that_were_found(adapter: Path) -> None:

@@ -96,7 +96,8 @@ def plan(choices: Choices) -> Plan:
     network = judges.has_network(original)
     machine = choices.machine or ("t4x2" if network else "cpu")
     needs_gpu, why = _needs_gpu(choices, subject)
-    wanted = needs.override(needs.of(original, directory, backend=choices.backend), choices.requirements)
+    found = needs.of(original, directory, backend=choices.backend, bases=choices.bases)
+    wanted = needs.override(found, choices.requirements)
     notes = [*competition.submission.notes(), *(judge.notes if judge else ()), *why, *_licences(choices, subject)]
     if needs_gpu and machine == "cpu":
         notes.append("a judge that needs a GPU on a machine without one: the embedded judge will do all rows")
