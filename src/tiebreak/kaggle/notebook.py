@@ -75,6 +75,8 @@ with report.stage("verify"):
     report.put(complete=True, network_refused=len(refused), network_tries=refused[:20])
     report.say(f"submission.csv: {rows:,} rows, {report.facts['rows_otherwise']:,} of them by the cheaper judge")
     report.say(f"connections that were tried and refused: {len(refused)}")
+    for line in written.read_text(encoding="utf-8").splitlines()[:4]:
+        report.say(line)
 """),
 )  # fmt: skip
 """The modules that a step is made of, and the cell that takes it."""
@@ -109,10 +111,8 @@ def write(path: Path, settings: KernelSettings, *, title: str, about: str) -> No
         _markdown(OPENING),
         _code(_settings_cell(settings)),
     ]
-    for modules, act in STEPS:
-        for name in modules:
-            cells += _of_module(name)
-        cells.append(_code(act))
+    for number, (modules, act) in enumerate(STEPS, start=1):
+        cells += _step(number, modules, act)
     document = {
         "cells": [{"id": _identity(number, cell), **cell} for number, cell in enumerate(cells)],
         "metadata": {
@@ -143,22 +143,45 @@ def _settings_cell(settings: KernelSettings) -> str:
     lines = ["SETTINGS = {"]
     for name, value in settings.model_dump(mode="json").items():
         lines.append(f"    # {EXPLAINED[name]}")
-        if isinstance(value, dict):
-            inside = [f"        {key!r}: {item!r}," for key, item in value.items()]
-            lines += [f"    {name!r}: {{", *inside, "    },"]
+        if isinstance(value, dict) and len(value) > 1:
+            inside = [f'        "{key}": {_literal(item)},' for key, item in value.items()]
+            lines += [f'    "{name}": {{', *inside, "    },"]
         else:
-            lines.append(f"    {name!r}: {value!r},")
+            lines.append(f'    "{name}": {_literal(value)},')
     return "\n".join([*lines, "}"])
 
 
-def _of_module(name: str) -> list[dict[str, Any]]:
-    """A module as two cells: its docstring for people, its code."""
+def _literal(value: Any) -> str:
+    """A value as Python, in the quotes that the other cells have."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _step(number: int, modules: tuple[str, ...], act: str) -> list[dict[str, Any]]:
+    """The cells of a step: what it is about, then what it is made of, then the step itself.
+
+    The last of the modules names the step; those before it are what it needs.
+    """
+    cells = [_markdown(_explained(modules[-1], f"## {number}."))]
+    for name in modules:
+        cells += [_markdown(_explained(name, "###"))] if name != modules[-1] else []
+        cells.append(_code(_of_module(name), hidden=True))
+    return [*cells, _code(act)]
+
+
+def _explained(name: str, mark: str) -> str:
+    heading, _, text = (import_module(f"{OURS}.{name}").__doc__ or "").strip().partition("\n")
+    return f"{mark} {heading.rstrip('.')}\n\n{text.strip()}"
+
+
+def _of_module(name: str) -> str:
+    """A module as a cell. The guard is not run in the notebook, but written to a file by it."""
     module = import_module(f"{OURS}.{name}")
-    heading, _, text = (module.__doc__ or "").strip().partition("\n")
     code = _source(module)
-    if module is guard:
-        code = f"GUARD = r'''\n{code}'''"
-    return [_markdown(f"## {heading.rstrip('.')}\n\n{text.strip()}"), _code(code, hidden=True)]
+    return f"GUARD = r'''\n{code}'''" if module is guard else code
 
 
 def _source(module: ModuleType) -> str:
