@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -147,6 +148,13 @@ def test_a_house_that_cannot_be_made_leaves_the_old_one(tmp_path: Path, monkeypa
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "house", "index"}
     with pytest.raises(UsageError, match="is not a directory"):
         house.build(tmp_path / "no" / "house", ["a"], TARGET)
+    with pytest.raises(UsageError, match=r"Python 3\.9: tiebreak does not run on it; expected 3\.11 or later"):
+        house.build(tmp_path / "house", ["a"], Target("3.9"))
+
+
+def test_a_house_asks_for_no_python_that_the_package_does_not() -> None:
+    document = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert document["project"]["requires-python"] == f">={own.PYTHON}"
 
 
 def test_every_alteration_is_found_and_all_are_told(copy: Path) -> None:

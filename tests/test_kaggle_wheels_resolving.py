@@ -54,6 +54,13 @@ def test_markers_are_those_of_the_target(index: Path) -> None:
     assert names(resolving.resolve(["a"], Target(HERE))) == ["a", "earlier"]
 
 
+def test_of_many_versions_the_last_are_told(index: Path) -> None:
+    for minor in range(9):
+        wheel(index, "a", f"1.{minor}")
+    with pytest.raises(PipError, match=r"a==2 \(from versions: \.\.\., 1\.4, 1\.5, 1\.6, 1\.7, 1\.8\)\n"):
+        resolving.resolve(["a==2"], LATER)
+
+
 def test_bounds_of_other_pythons_do_not_bind(index: Path, any_pip: str) -> None:
     wheel(index, "a", "1.0", ['c<2; python_version < "3.14"', 'c>=2; python_version >= "3.14"'])
     wheel(index, "b", "1.0", ["c<2"])

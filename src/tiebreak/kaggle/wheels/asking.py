@@ -25,6 +25,7 @@ _UNREACHABLE: Final = re.compile(
     r"connection (was )?broken|Failed to establish"
 )
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+@")
+_VERSIONS: Final = re.compile(r"\(from versions: (?:.*, )?((?:[^,()]+, ){4}[^,()]+)\)")
 _LINES: Final = 8
 _FOR_TARGET: Final = """
 import json, runpy, sys
@@ -51,7 +52,7 @@ class PipError(ResourceError):
 
     def __init__(self, what: str, said: str) -> None:
         self.unreachable = _UNREACHABLE.search(said) is not None
-        told = "".join(f"\n  pip: {_CREDENTIALS.sub('', line)}" for line in self._lines(said))
+        told = "".join(f"\n  pip: {_readable(line)}" for line in self._lines(said))
         if self.unreachable:
             super().__init__(
                 f"{what}: the package index cannot be reached{told}\n", expected="a network, or wheels in the cache",
@@ -70,6 +71,11 @@ class PipError(ResourceError):
             return [next(line for line in lines if _UNREACHABLE.search(line))]
         start = next((i for i, line in enumerate(lines) if line.startswith("ERROR: ")), -_LINES)
         return [*dict.fromkeys(line.removeprefix("ERROR: ") for line in lines[start:])][:_LINES]
+
+
+def _readable(line: str) -> str:
+    """Without what logs in, and without all but the last of the versions that there are."""
+    return _VERSIONS.sub(r"(from versions: ..., \1)", _CREDENTIALS.sub("", line))
 
 
 def pip(

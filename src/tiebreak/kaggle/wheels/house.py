@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+from packaging.version import Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import tiebreak as package
 from tiebreak import storage
-from tiebreak.errors import DataError
+from tiebreak.errors import DataError, UsageError
 from tiebreak.kaggle.layout import LOCK, WHEELHOUSE
 from tiebreak.kaggle.wheels import closure, downloading, locked, needs, own
 from tiebreak.kaggle.wheels.closure import Reached
@@ -117,9 +118,11 @@ def build(
     Raises:
         PipError: No set of wheels meets the requirements, or no index can be reached and the cache has them not.
         DataError: What was found is not what the target needs.
-        UsageError: The parent directory does not exist.
+        UsageError: The parent directory does not exist, or tiebreak does not run on that Python.
         ResourceError: The disk is full.
     """
+    if tiebreak and Version(target.python) < Version(own.PYTHON):
+        raise UsageError(f"Python {target.python}: tiebreak does not run on it", expected=f"{own.PYTHON} or later")
     with storage.replacing(directory) as aside:
         aside.mkdir()
         found = locked.resolution(requirements, target, torch=torch, listener=listener)

@@ -17,6 +17,9 @@ from typing import Final
 import tiebreak
 
 _PACKAGE: Final = Path(tiebreak.__file__).parent
+PYTHON: Final = "3.11"
+"""The oldest Python that tiebreak runs on."""
+
 _LEFT_OUT: Final = {"__pycache__"}
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _COMMAND: Final = "[console_scripts]\ntiebreak = tiebreak.cli:main\n"
@@ -64,7 +67,7 @@ def _information(requirements: Sequence[str]) -> dict[str, bytes]:
         "Summary: Which of two LLM answers would a person prefer?",
         "License-Expression: Apache-2.0",
         *(["License-File: LICENSE"] if licence else []),
-        "Requires-Python: >=3.11",
+        f"Requires-Python: >={PYTHON}",
         *(f"Requires-Dist: {requirement}" for requirement in sorted(requirements)),
     ]
     texts = {
