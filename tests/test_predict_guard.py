@@ -184,6 +184,12 @@ def test_with_no_time_at_all_the_cheaper_answers_are_the_output(case: Case, monk
     assert not (case.folder / "worked").exists()
 
 
+def test_no_rows_need_no_judge(case: Case) -> None:
+    done = predict.predict_guarded(lambda: iter([]), case.plan(), plain(600))
+    assert (done.rows, done.otherwise, done.spans, done.reason) == (0, 0, (), "")
+    assert case.read().height == 0
+
+
 @pytest.mark.slow
 def test_a_death_in_good_time_costs_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(monkeypatch, case.folder, f'if "40" in table["id"] and first_time("died"):\n    {DIE}')
@@ -305,7 +311,7 @@ def test_another_cheaper_judge_answers_anew_when_the_run_goes_on(case: Case, mon
     hung(case)
     other = Guard(case.judge, Runtime(), "other", 16, 0)
     done = run(case, other, resume=True)
-    assert done.otherwise == ROWS - 4 * CHUNK
+    assert (done.reused, done.otherwise) == (4 * CHUNK, ROWS - 4 * CHUNK)
     assert_frame_equal(case.read(), case.dear, check_exact=True)  # here both are the same judge
 
 

@@ -37,6 +37,9 @@ SECONDS_PER_PART: Final = 0.01
 """Kept back for the end: a second, three times what writing the cheaper judge's answers took, and this for each part
 that has to be read again (about 2 ms on a quiet machine)."""
 
+Spans = tuple[tuple[int, int], ...]
+"""First and last row of each stretch, counted from 1."""
+
 _DURATION: Final = re.compile("".join(rf"(?:(\d+\.?\d*){unit})?" for unit in "dhms"))
 _NUMBER: Final = re.compile(r"\d+\.?\d*")
 _UNITS: Final = (86400.0, 3600.0, 60.0, 1.0)
@@ -108,16 +111,15 @@ def predict_guarded(
     with plan.begin() as parts:
         answers = _answered(tables(), parts, guard, first)
         reserve = _rehearsed(answers, parts, plan)
+        reused = _finished_rows(parts, answers, plan.chunk_rows)
         answered()
         shift = _Guarded(tables(), parts, plan, make, progress)
         reason = shift.work(guard, reserve)
         table, spans = merged(parts, answers, plan.chunk_rows)
         write.write(table, plan.output, plan.form, plan.sample, plan.kaggle)
         _tidy(parts, plan, whole=not spans)
-        run = Run.of(table, reused=shift.spool.reused, retried=shift.watch.retried)
-        return replace(
-            run, otherwise=sum(last - start + 1 for start, last in spans), reason=reason if spans else "", spans=spans
-        )
+        run = Run.of(table, reused=reused, retried=shift.watch.retried)
+        return replace(run, otherwise=_count(spans), reason=reason if spans else "", spans=spans)
 
 
 def _answered(tables: Iterable[pl.DataFrame], parts: Parts, guard: Guard, progress: Progress) -> pl.DataFrame:
@@ -163,7 +165,12 @@ def _rehearsal(parts: Parts, plan: Plan) -> Path:
     return parts.directory / f"otherwise{plan.output.suffix}"
 
 
-def merged(parts: Parts, answers: pl.DataFrame, chunk_rows: int) -> tuple[pl.DataFrame, tuple[tuple[int, int], ...]]:
+def _finished_rows(parts: Parts, answers: pl.DataFrame, chunk_rows: int) -> int:
+    """Rows that an interrupted run has finished; told from the parts, for the reader may not get to all of them."""
+    return answers.height - _count(merged(parts, answers, chunk_rows)[1]) if parts.numbers() else 0
+
+
+def merged(parts: Parts, answers: pl.DataFrame, chunk_rows: int) -> tuple[pl.DataFrame, Spans]:
     """The finished parts, and the cheaper answers where there is none; with the rows of the latter.
 
     A part counts if it is whole and holds the very ids of its rows. Counts of tokens are null in rows of a judge that
@@ -180,7 +187,11 @@ def merged(parts: Parts, answers: pl.DataFrame, chunk_rows: int) -> tuple[pl.Dat
     return whole.select(predictions.columns(whole).keys()), _joined(spans)
 
 
-def _joined(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def _count(spans: Spans) -> int:
+    return sum(last - start + 1 for start, last in spans)
+
+
+def _joined(spans: list[tuple[int, int]]) -> Spans:
     joined: list[tuple[int, int]] = []
     for start, last in spans:
         if joined and joined[-1][1] + 1 == start:
@@ -213,18 +224,18 @@ class _Guarded(Shift):
         """Work until all is done, the time is up, or the judge is; why rows were left, if some were."""
         with self:
             try:
-                while not self.over():
-                    if time.monotonic() > guard.until - reserve:
-                        self._kill()
-                        return f"the time was up ({guard.within:,.0f} s, {reserve:.1f} s of them kept for writing)"
+                while time.monotonic() <= guard.until - reserve:
+                    if self.over():
+                        return "; ".join(f"chunk {number}: {wrong}" for number, wrong in self.lost.items())
                     time.sleep(PAUSE)
+                self._kill()
             except TiebreakError as error:
                 if error is self.spool.fault and self.spool.source.at_fault:
                     raise
                 self._kill()
                 self.progress.note(f"the judge was given up: {error}")
                 return _first_line(error)
-        return "; ".join(f"chunk {number}: {wrong}" for number, wrong in self.lost.items())
+        return f"the time was up ({guard.within:,.0f} s, {reserve:.1f} s of them kept for writing)"
 
     def _kill(self) -> None:
         for crew in self.crews:
