@@ -22,7 +22,7 @@ from tiebreak.judges.base import digest
 from tiebreak.kaggle import metadata
 from tiebreak.kaggle.kernel import finding
 from tiebreak.kaggle.layout import Layout
-from tiebreak.kaggle.packing import Choices, Packed, Record, making, parameters, plan, record, write
+from tiebreak.kaggle.packing import Choices, Packed, Record, making, parameters, plan, record, texts, write
 from tiebreak.kaggle.wheels import house
 from tiebreak.kaggle.wheels.asking import PipError
 
@@ -78,7 +78,9 @@ def test_the_embedded_judge_is_notebook_and_wheels_alone(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("index")
 def test_an_adapter_is_packed_with_its_base_beside_it(adapter: Path, tmp_path: Path) -> None:
-    done = packed(tmp_path / "out", judge=adapter, public=True, max_length=200, swap="none", hours=2.0)
+    done = packed(
+        tmp_path / "out", judge=adapter, public=True, max_length=200, swap="none", hours=2.0, base_licence="MIT"
+    )
     pack, found = done.layout, done.record
     metadata.check(pack)
     kernel = json.loads((pack.kernel / "kernel-metadata.json").read_text())
@@ -102,8 +104,11 @@ def test_an_adapter_is_packed_with_its_base_beside_it(adapter: Path, tmp_path: P
         "No figures",
     ):
         assert said in card["description"]
-    usage = json.loads((pack.model / "judge" / "model-instance-metadata.json").read_text())["usage"]
-    assert "--judge ${PATH} --base BASE" in usage
+    judge, base = (
+        json.loads((pack.model / name / "model-instance-metadata.json").read_text()) for name in ("judge", "base")
+    )
+    assert "--judge ${PATH} --base BASE" in judge["usage"]
+    assert (judge["licenseName"], base["licenseName"]) == ("Apache 2.0", "MIT")
     for name, content in contents(pack.root).items():
         assert b"secret-place" not in content, name
         assert str(tmp_path).encode() not in content, name
@@ -157,6 +162,18 @@ def test_a_features_bundle_runs_on_a_cpu_and_has_no_choices_of_networks(tmp_path
     assert "| kaggle_lmsys_1k.log_loss | 1.0128 |" in card
     with pytest.raises(UsageError, match="swap: a features judge has no such choice"):
         packed(tmp_path / "more", judge=judge, swap="both")
+
+
+def test_what_was_found_wrong_at_training_is_not_passed_over(tmp_path: Path) -> None:
+    judge = kaggle_packing.features(tmp_path / "judge")
+    document = json.loads((judge / "judge.json").read_text())
+    document["metrics"] = {"findings": ["no better than the prior"]}
+    document["training"][0]["licence"] = None
+    (judge / "judge.json").write_text(json.dumps(document))
+    found = plan(Choices(competition=LMSYS, user="someone", judge=judge))
+    assert "said at training: no better than the prior" in found.notes
+    assert any("no licence is stated for kaggle_lmsys_1k, which it was trained on" in note for note in found.notes)
+    assert "- no better than the prior" in texts.card(found.subject)
 
 
 @pytest.mark.usefixtures("index")
@@ -354,6 +371,7 @@ def test_a_dry_run_says_what_would_be_written_and_writes_nothing(cli: Cli, adapt
     for said in ("model/base", "someone/tiebreak-tiny/transformers/base", "NvidiaTeslaT4", "requirements: ", "torch=="):
         assert said in done.stdout
     assert "licence Apache 2.0 (--licence)" in done.stderr
+    assert "its base base goes along, licence Apache 2.0 (--base-licence)" in done.stderr
     said = json.loads(cli("kaggle", "pack", *options, "--json", cwd=tmp_path).stdout)
     assert said["bytes"].keys() == {"model/judge", "model/base"}
     assert said["submission"]["columns"] == {"winner_model_a": "p_a", "winner_model_b": "p_b", "winner_tie": "p_tie"}

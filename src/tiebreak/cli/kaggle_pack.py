@@ -81,6 +81,9 @@ def command(
     licence: Annotated[
         str | None, typer.Option(help="Of the model on Kaggle. [default: Apache 2.0]", show_default=False)
     ] = None,
+    base_licence: Annotated[
+        str | None, typer.Option(help="Of a base that is packed. [default: that of the model]", show_default=False)
+    ] = None,
     notes: Annotated[str | None, typer.Option(help="What is said of this version.")] = None,
     title: Annotated[str | None, typer.Option(rich_help_panel=NAMED, help="Title of the notebook.")] = None,
     slug: Annotated[
@@ -146,15 +149,13 @@ def command(
     from tiebreak.kaggle.packing import making, reading
     from tiebreak.listening import Listener
 
-    columns = _columns(column)
     given = {
         "judge": judge, "competition": competition, "user": user, "machine": machine, "hours": hours,
         "needs_gpu": needs_gpu, "bases": tuple(base or ()) or None, "base_model": base_model, "public": public,
-        "licence": licence, "notes": notes, "title": title, "slug": slug, "sample": sample, "columns": columns,
-        "map": options.parse_map(mapping) or None, "test": test_name,
-        "python": python, "platform": platform, "requirements": tuple(requirement or ()) or None,
-        "torch": torch, "max_length": max_length, "max_tokens": max_tokens, "precision": precision, "swap": swap,
-        "backend": backend,
+        "licence": licence, "base_licence": base_licence, "notes": notes, "title": title, "slug": slug,
+        "sample": sample, "columns": _columns(column), "map": options.parse_map(mapping) or None, "test": test_name,
+        "python": python, "platform": platform, "requirements": tuple(requirement or ()) or None, "torch": torch,
+        "max_length": max_length, "max_tokens": max_tokens, "precision": precision, "swap": swap, "backend": backend,
     }  # fmt: skip
     choices = reading.read(config, {name: value for name, value in given.items() if value is not None})
     making.check_output(output, choices.judge)

@@ -21,7 +21,17 @@ RESERVE_HOURS: Final = 0.5
 """Of the hours that Kaggle gives: what its own starting and saving may take."""
 
 _VERSION: Final = re.compile(r"[^/\s]+/[^/\s]+/[^/\s]+/[^/\s]+/[1-9]\d*")
-_OF_NETWORKS: Final = ("max_length", "max_tokens", "precision", "swap", "backend", "bases", "base_model", "torch")
+_OF_NETWORKS: Final = (
+    "max_length",
+    "max_tokens",
+    "precision",
+    "swap",
+    "backend",
+    "bases",
+    "base_model",
+    "base_licence",
+    "torch",
+)
 
 
 def _slug(value: str) -> str:
@@ -108,6 +118,7 @@ class Choices(BaseModel):
         bases: Where base models lie here, if not where they were at training.
         base_model: A base model that Kaggle has already: OWNER/MODEL/FRAMEWORK/VARIATION/VERSION.
         licence: Licence of the model on Kaggle.
+        base_licence: Licence of a base that is packed; None is that of the model.
         notes: What is said of this version.
         public: Whether others see what is pushed.
         max_length: As of `tiebreak predict`, like all that follow.
@@ -138,6 +149,7 @@ class Choices(BaseModel):
     bases: tuple[str, ...] = ()
     base_model: Annotated[str, AfterValidator(_version)] | None = None
     licence: Annotated[str, AfterValidator(_licence)] = "Apache 2.0"
+    base_licence: Annotated[str, AfterValidator(_licence)] | None = None
     notes: str = ""
     public: bool = False
     max_length: Annotated[int, Field(ge=16)] | None = None
@@ -149,6 +161,11 @@ class Choices(BaseModel):
     def of_networks(self) -> list[str]:
         """The choices made that a judge without a network does not have."""
         return [name for name in _OF_NETWORKS if getattr(self, name) != type(self).model_fields[name].default]
+
+    @property
+    def of_base(self) -> str:
+        """Licence of a base that is packed."""
+        return self.base_licence or self.licence
 
     @property
     def target(self) -> Target:

@@ -133,7 +133,7 @@ def _model(plan: Plan, pack: Layout) -> None:
             framework=plan.framework(name),
             overview=texts.overview(plan.subject, name),
             usage=texts.usage(plan.subject, name, base.file if base else None),
-            license_name=choices.licence,
+            license_name=choices.of_base if name == "base" else choices.licence,
             training_data=texts.trained_on(plan.subject.training) if name == "judge" else [],
         ).write(folder)
 

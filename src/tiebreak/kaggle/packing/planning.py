@@ -10,7 +10,7 @@ from tiebreak import bundle, judges
 from tiebreak.errors import MissingExtraError, UsageError
 from tiebreak.judges import Runtime
 from tiebreak.kaggle.metadata import machines
-from tiebreak.kaggle.packing import competitions, names, parameters, portable
+from tiebreak.kaggle.packing import competitions, names, parameters, portable, texts
 from tiebreak.kaggle.packing.choices import MACHINES, Choices
 from tiebreak.kaggle.packing.competitions import Competition
 from tiebreak.kaggle.packing.portable import Portable
@@ -99,6 +99,7 @@ def plan(choices: Choices) -> Plan:
     found = needs.of(original, directory, backend=choices.backend, bases=choices.bases)
     wanted = needs.override(found, choices.requirements)
     notes = [*competition.submission.notes(), *(judge.notes if judge else ()), *why, *_licences(choices, subject)]
+    notes += [*_base_licence(choices, judge), *(f"said at training: {one}" for one in texts.findings(original))]
     if needs_gpu and machine == "cpu":
         notes.append("a judge that needs a GPU on a machine without one: the embedded judge will do all rows")
     return Plan(
@@ -151,10 +152,16 @@ def _licences(choices: Choices, subject: Subject) -> list[str]:
     if subject.embedded:
         return []
     silent = [source.name for source in subject.training if not source.licence]
-    told = f"the model will be {'public' if choices.public else 'private'}, licence {choices.licence}"
+    told = f"the model will be {'public' if choices.public else 'private'}, licence {choices.licence} (--licence)"
     if silent:
-        return [f"{told} (--licence); no licence is stated for {', '.join(silent)}, which it was trained on"]
-    return [f"{told} (--licence)"]
+        told += f"; no licence is stated for {', '.join(silent)}, which it was trained on"
+    return [told]
+
+
+def _base_licence(choices: Choices, judge: Portable | None) -> list[str]:
+    if judge is None or judge.base is None or not judge.base.files:
+        return []
+    return [f"its base {judge.base.name} goes along, licence {choices.of_base} (--base-licence)"]
 
 
 def is_gpu(shape: str | None) -> bool:

@@ -63,8 +63,10 @@ torch: cpu
 bases: []
 base_model: null
 
-# What is pushed: its licence (of the model), what is said of this version, and whether others see it.
+# What is pushed: licence of the model and of a base that is packed (null: the same), what is said of this version, and
+# whether others see it.
 licence: Apache 2.0
+base_licence: null
 notes: ""
 public: false
 

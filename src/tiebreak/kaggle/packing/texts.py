@@ -13,7 +13,7 @@ import tiebreak
 from tiebreak.bundle import Manifest, TrainingSource
 from tiebreak.kaggle.packing.competitions import Competition
 
-_FIGURES: Final = ("log_loss", "accuracy", "macro_f1", "brier", "ece")
+_FIGURES: Final = ("log_loss", "prior_log_loss", "accuracy", "macro_f1", "brier", "ece", "swap_gap")
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,18 @@ def card(subject: Subject) -> str:
     return "\n".join([
         "# Model Summary", "",
         f"`{manifest.name}` is a {manifest.kind} judge of tiebreak: it predicts which of two answers of language "
-        "models a person would prefer, as calibrated probabilities of A, B and a tie.", "",
+        "models a person would prefer, as probabilities of A, B and a tie.", "",
         "# Model Characteristics", "", *_characteristics(subject), "",
         "# Data Overview", "", *_data(subject.training), "",
         "# Evaluation Results", "", *_figures(manifest.metrics), "",
+        *(f"- {finding}" for finding in findings(manifest)),
     ])  # fmt: skip
+
+
+def findings(manifest: Manifest) -> list[str]:
+    """What the training itself found wrong with the judge, in words."""
+    said = manifest.metrics.get("findings")
+    return [str(one) for one in said] if isinstance(said, list) else []
 
 
 def overview(subject: Subject, instance: str) -> str:
