@@ -244,7 +244,7 @@ def test_dry_runs_of_pull_and_status(
         f"kaggle kernels output {KERNEL} -p outputs --force",
     ]
     assert run(["kaggle", "status", str(pack.root), "--dry-run", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["calls"][-1] == [
+    assert json.loads(capsys.readouterr().out)["calls"][-2] == [
         "kaggle", "competitions", "submissions", COMPETITION, "--format", "json",
     ]  # fmt: skip
     assert kaggle.requests == []

@@ -148,4 +148,5 @@ def test_status_tells_of_everything(kaggle: Kaggle, desk: Desk, tmp_path: Path) 
     ]  # fmt: skip
     assert [part.changed for part in before.parts] == [None] * 4
     assert after.run.state == "complete"
+    assert [(row["resource"], row["remaining"], row["total"]) for row in after.quota] == [("GPU", "17.50h", "30.00h")]
     assert after.submissions[0]["publicScore"] == "1.04321"

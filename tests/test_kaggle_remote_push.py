@@ -126,6 +126,16 @@ def test_what_was_deleted_on_kaggle_is_made_again(kaggle: Kaggle, desk: Desk, pa
     assert actions(desk.push(pack))["wheels"] == ("create", 1)
 
 
+def test_a_notebook_that_others_changed_or_deleted_is_pushed_again(kaggle: Kaggle, desk: Desk, pack: Layout) -> None:
+    desk.push(pack)
+    edited = json.loads(kaggle.kernels[KERNEL][0]["text"])
+    edited["cells"][0]["source"] = "print('by hand')"
+    kaggle.kernels[KERNEL].append(kaggle.kernels[KERNEL][0] | {"text": json.dumps(edited)})
+    assert actions(desk.push(pack))["kernel"] == ("version", 3)
+    del kaggle.kernels[KERNEL]
+    assert actions(desk.push(pack))["kernel"] == ("create", 1)
+
+
 def test_a_new_name_is_a_new_thing(kaggle: Kaggle, desk: Desk, pack: Layout) -> None:
     desk.push(pack)
     for path, keys in (

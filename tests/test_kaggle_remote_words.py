@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -219,3 +220,13 @@ def test_sources_of_others_keep_their_versions() -> None:
     named = with_versions(kernel, {"a/m/transformers/judge": 7})
     assert named["model_sources"] == ["a/m/Transformers/judge/7", "g/gemma/x/2b/4"]
     assert with_versions(target("kernel"), {}) == {}
+
+
+def test_the_client_is_run_and_never_imported() -> None:
+    """It signs in, makes folders and reads `sys.argv` while it is imported."""
+    source = Path(client.__file__).parents[2]
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert not {name.split(".")[0] for name in names} & {"kaggle", "kagglesdk"}, path

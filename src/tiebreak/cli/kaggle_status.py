@@ -55,6 +55,9 @@ def _tell(pack: Path, found: Status) -> None:
     console.table(str(pack), ["part", "on Kaggle", "pushed", "there", "state", "since pushed"], rows)
     if found.run.failure:
         console.say(f"the last run failed: {found.run.failure}")
+    for row in found.quota:
+        told = [str(row.get(key, "")) for key in ("resource", "remaining", "total", "refreshAt")]
+        console.note("{}: {} of {} left this week, until {}".format(*told))
     keys = ("date", "description", "status", "publicScore", "privateScore")
     listed = [[str(row.get(key) or "").removeprefix("SubmissionStatus.") for key in keys] for row in found.submissions]
     if listed:

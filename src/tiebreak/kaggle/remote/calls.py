@@ -81,6 +81,11 @@ def submissions(competition: str) -> Call:
     return ("competitions", "submissions", competition, "--format", "json")
 
 
+def quota() -> Call:
+    """Hours of GPU and TPU that are left this week."""
+    return ("quota", "--format", "json")
+
+
 def download(kind: str, id: str, version: int, folder: Path) -> Call:
     """All files of one version, as one archive."""
     if kind == "wheels":

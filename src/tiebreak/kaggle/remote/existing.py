@@ -143,6 +143,13 @@ def submissions(client: Client, competition: str) -> list[dict[str, Any]]:
     return [row for row in answer.json() or [] if isinstance(row, dict)]
 
 
+def quota(client: Client) -> list[dict[str, Any]]:
+    """What is left of this week's hours of GPU and TPU: resource, used, remaining, total, refreshAt; empty: untold."""
+    answer = client.call(*calls.quota())
+    rows = answer.json() if answer.code == 0 else None
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
 def _object(answer: Answer) -> dict[str, Any]:
     said = answer.json()
     if not isinstance(said, dict):

@@ -30,10 +30,12 @@ def send(push: Push, kernel: Target) -> Done:
         made = existing.notebook(push.client, f"{kernel.id}/{begun.before + 1}")
         if made is not None and made.cells == _cells(kernel):
             return _settled(push, kernel, digest, begun.before + 1, "taken over", "made by a push that was stopped")
-    if part is not None and part.digest == digest and not push.wishes.rerun:
+    there = existing.notebook(push.client, kernel.id)
+    why = _reason(kernel, part, there, digest, rerun=push.wishes.rerun)
+    if part is not None and not why:
         return Done(kernel.name, kernel.id, "nothing", part.version, "as pushed")
-    before = part.version if part is not None else _before(push, kernel)
-    why = "not on Kaggle yet" if before == 0 else "it, its wheels or its models changed"
+    # The client does not tell the number of a version that was pushed from elsewhere.
+    before = 0 if there is None else None if part is None else part.version
     push.listener.say(f"kernel: {why}: pushing {kernel.id}; Kaggle runs it at once")
     _name_versions(kernel, metadata)
     with push.noted(kernel.name, Begun(id=kernel.id, digest=digest, before=before)):
@@ -95,9 +97,17 @@ def _settled(push: Push, kernel: Target, digest: str, version: int, action: str,
     return Done(kernel.name, kernel.id, action, version, why)
 
 
-def _before(push: Push, kernel: Target) -> int | None:
-    """0 if there is no such notebook; Kaggle's client does not tell the number of its version."""
-    return 0 if existing.notebook(push.client, kernel.id) is None else None
+def _reason(kernel: Target, part: Part | None, there: Notebook | None, digest: str, *, rerun: bool) -> str:
+    """Why the notebook is to be pushed; empty: it is not."""
+    if there is None:
+        return "not on Kaggle yet"
+    if part is None:
+        return "on Kaggle, but not pushed from this pack"
+    if part.digest != digest:
+        return "it, its wheels or its models changed"
+    if there.cells != _cells(kernel):
+        return "the one on Kaggle is not the one pushed"
+    return "to run again" if rerun else ""
 
 
 def _cells(kernel: Target) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -48,7 +49,11 @@ def send(push: Push) -> list[Done]:
     """
     wanted = plan.wanted(push.pack, push.wishes)
     _check_owner(push, wanted[-1].id)
-    return [kernels.send(push, target) if target.kind == "kernel" else sending.send(push, target) for target in wanted]
+    done = [kernels.send(push, target) if target.kind == "kernel" else sending.send(push, target) for target in wanted]
+    if push.wishes.only is None:
+        # Half-done uploads of what the pack held at another time.
+        shutil.rmtree(push.uploads, ignore_errors=True)
+    return done
 
 
 def wait(push: Push) -> KernelRun:

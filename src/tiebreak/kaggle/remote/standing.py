@@ -40,11 +40,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Status:
-    """All of it."""
+    """All of it; submissions and quota (of GPU and TPU hours this week) as Kaggle's client gives them."""
 
     parts: list[Standing]
     run: KernelRun
     submissions: list[dict[str, Any]]
+    quota: list[dict[str, Any]]
 
 
 def status(pack: Layout, client: Client) -> Status:
@@ -61,7 +62,7 @@ def status(pack: Layout, client: Client) -> Status:
     part = pushed.part(kernel.name, kernel.id)
     parts.append(Standing(kernel.name, kernel.id, part.version if part else None, None, run.state, None))
     listed = existing.submissions(client, targets.competition(kernel))
-    return Status(parts, run, listed[:SUBMISSIONS])
+    return Status(parts, run, listed[:SUBMISSIONS], existing.quota(client))
 
 
 def questions(pack: Layout) -> list[Call]:
@@ -69,7 +70,7 @@ def questions(pack: Layout) -> list[Call]:
     found = targets.read(pack)
     kernel = found[-1]
     asked = [calls.kernel_status(kernel.id), *(calls.look(target.kind, target.id) for target in found[:-1])]
-    return [*asked, calls.submissions(targets.competition(kernel))]
+    return [*asked, calls.submissions(targets.competition(kernel)), calls.quota()]
 
 
 def _standing(client: Client, target: Target, pushed: Pushed) -> Standing:
