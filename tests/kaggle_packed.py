@@ -36,6 +36,8 @@ if "connect" in acts:
 time.sleep(acts.get("sleep", 0))
 if acts.get("gpus") == 1 and "," in (of("--devices") or ""):
     acts["otherwise"] = 1.0
+if "signal" in acts:
+    os.kill(os.getpid(), acts["signal"])
 if "exit" in acts:
     print("CUDA out of memory", file=sys.stderr)
     sys.exit(acts["exit"])

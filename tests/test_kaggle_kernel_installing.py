@@ -8,6 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from kaggle_packed import HERE, house, pretender, wheel
 from tiebreak.kaggle.kernel import guard, installing, offline
@@ -73,6 +76,41 @@ def test_what_the_image_s_own_package_needs_counts_too(tmp_path: Path) -> None:
     found = wheelhouse(tmp_path, wheels, image(core=("1", ["shared<9", 'shared<1; extra == "odd"']), shared="8"))
     assert chosen(found) == ["tiebreak"]
     assert found.left["shared"] == "core needs shared<9; core is the image's own, 1"
+
+
+NAMES = ("a", "b", "c", "d")
+BOUNDS = st.sampled_from(["", ">=2", "<2", "==1", "==2", ">=1,<3"])
+NEEDS = st.lists(st.tuples(st.sampled_from(NAMES), BOUNDS).map("".join), max_size=3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    wheels=st.fixed_dictionaries({name: st.tuples(st.booleans(), NEEDS) for name in NAMES}),
+    there=st.dictionaries(st.sampled_from(NAMES), st.tuples(st.sampled_from("123"), NEEDS)),
+)
+def test_what_is_chosen_goes_together_with_what_is_left(
+    tmp_path_factory: pytest.TempPathFactory, wheels: dict[str, tuple[bool, list[str]]], there: dict[str, Any]
+) -> None:
+    """Between the two sides every requirement is met; within a side whoever made it answers for it."""
+    folder = tmp_path_factory.mktemp("wheels")
+    made = [
+        wheel(folder, name, "2", requires=tuple(needs), tag="py3-none-any" if fits else OTHER)
+        for name, (fits, needs) in wheels.items()
+    ]
+    found = wheelhouse(folder, made, image(**there))
+    try:
+        installed = set(chosen(found))
+    except NotebookError:
+        assert set(found.left) - there.keys()
+        return
+    assert installed == {name for name in NAMES if name not in found.left}
+    assert all(wheels[name][0] for name in installed)
+    for name in NAMES:
+        for need in wheels[name][1] if name in installed else there[name][1]:
+            requirement = Requirement(need)
+            if (requirement.name in installed) != (name in installed):
+                version = "2" if requirement.name in installed else there[requirement.name][0]
+                assert version in requirement.specifier
 
 
 @pytest.mark.parametrize("there", [image(), image(numpy="1.20")])

@@ -100,11 +100,20 @@ def test_rows_of_the_cheaper_judge_are_counted(tmp_path: Path) -> None:
     assert report["notes"] == ["2 rows by the cheaper judge: no time"]
 
 
-@pytest.mark.parametrize(("code", "said"), [(5, "ended with 5"), (1, "ended with 1")])
-def test_a_judge_that_fails_is_replaced_and_named(tmp_path: Path, code: int, said: str) -> None:
-    report = Scene(tmp_path, {"exit": code}).judge()
+@pytest.mark.parametrize(
+    ("acts", "said"),
+    [
+        ({"exit": 5}, "ended with 5: pretending to judge | CUDA out of memory"),
+        ({"signal": 9}, "was killed by signal 9 (9 is often a lack of memory): pretending to judge"),
+    ],
+)
+def test_a_judge_that_fails_is_replaced_and_named(tmp_path: Path, acts: dict[str, Any], said: str) -> None:
+    scene = Scene(tmp_path, acts)
+    (tmp_path / "submission.csv.parts").mkdir()  # of the run that failed
+    report = scene.judge()
     assert (report["judge"], report["rows_otherwise"]) == ("embedded", 4)
-    assert report["reason"] == f"tiebreak predict {said}: pretending to judge | CUDA out of memory"
+    assert report["reason"] == f"tiebreak predict {said}"
+    assert not (tmp_path / "submission.csv.parts").exists()
     assert report["notes"][0].startswith("THE JUDGE FAILED: ")
 
 

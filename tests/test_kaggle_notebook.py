@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import venv
@@ -25,6 +26,7 @@ from tiebreak import judges, samples
 from tiebreak.comparisons import TEXTS
 from tiebreak.errors import DataError, UsageError
 from tiebreak.kaggle import notebook
+from tiebreak.kaggle.kernel.running import descendants
 from tiebreak.kaggle.settings import KernelSettings, Predicting
 from tiebreak.predict import forms
 from tiebreak.predictions import PROBABILITIES
@@ -283,6 +285,30 @@ def test_a_read_only_input_is_enough(tmp_path: Path) -> None:
             path.chmod(0o755 if path.is_dir() else 0o644)
     assert code == 0, said
     assert {path: path.stat().st_mtime_ns for path in sorted(pack.input.rglob("*"))} == before
+
+
+def test_an_interrupt_ends_the_judge_too(tmp_path: Path) -> None:
+    pack = packed(tmp_path, {"sleep": 300})
+    program = tmp_path / "program.py"
+    program.write_text(notebook.script(pack.notebook).replace("answered = network_reached()", "answered = []"))
+    started = subprocess.Popen(
+        [sys.executable, program], env={**os.environ, **pack.environment, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    with started:
+        assert started.stdout is not None
+        for line in started.stdout:
+            if "pretending to judge" in line:
+                break
+        children = descendants(started.pid)
+        started.send_signal(signal.SIGINT)
+        said = started.stdout.read()
+    assert "KeyboardInterrupt" in said
+    assert children
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    report = json.loads((pack.working / "tiebreak.json").read_text())
+    assert report["failed"] == {"stage": "judge", "error": "KeyboardInterrupt: "}
+    assert not (pack.working / "submission.csv").exists()
 
 
 @pytest.mark.slow
