@@ -136,6 +136,20 @@ def test_a_notebook_that_others_changed_or_deleted_is_pushed_again(kaggle: Kaggl
     assert actions(desk.push(pack))["kernel"] == ("create", 1)
 
 
+def test_a_kaggle_that_rewrites_notebooks_does_not_get_one_with_every_push(
+    kaggle: Kaggle, desk: Desk, pack: Layout
+) -> None:
+    def rewrite() -> None:
+        held = json.loads(kaggle.kernels[KERNEL][-1]["text"])
+        held["cells"].insert(0, {"cell_type": "code", "source": "# by Kaggle"})
+        kaggle.kernels[KERNEL][-1]["text"] = json.dumps(held)
+
+    kaggle.after["SaveKernel"] = [rewrite]
+    desk.push(pack)
+    assert any("does not show the notebook yet" in text for text in desk.said)
+    assert actions(desk.push(pack))["kernel"] == ("nothing", 1)
+
+
 def test_a_new_name_is_a_new_thing(kaggle: Kaggle, desk: Desk, pack: Layout) -> None:
     desk.push(pack)
     for path, keys in (

@@ -132,9 +132,10 @@ def notebook(client: Client, kernel: str) -> Notebook | None:
 
 
 def cells(path: Path) -> list[tuple[str, str]]:
-    """The cells of a notebook, so that two can be compared however they are written."""
+    """The cells of a notebook, so that two can be compared however they are written; blank ends and cells aside."""
     held = json.loads(path.read_text(encoding="utf-8"))
-    return [(str(cell["cell_type"]), "".join(cell["source"])) for cell in held.get("cells", [])]
+    found = [(str(cell["cell_type"]), "".join(cell["source"]).rstrip()) for cell in held.get("cells", [])]
+    return [(kind, text) for kind, text in found if text]
 
 
 def submissions(client: Client, competition: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from datetime import UTC, datetime
@@ -29,7 +30,8 @@ def send(push: Push, kernel: Target) -> Done:
     if begun is not None and begun.before is not None:
         made = existing.notebook(push.client, f"{kernel.id}/{begun.before + 1}")
         if made is not None and made.cells == _cells(kernel):
-            return _settled(push, kernel, digest, begun.before + 1, "taken over", "made by a push that was stopped")
+            version, why = begun.before + 1, "made by a push that was stopped"
+            return _settled(push, kernel, digest, version, "taken over", why, made)
     there = existing.notebook(push.client, kernel.id)
     why = _reason(kernel, part, there, digest, rerun=push.wishes.rerun)
     if part is not None and not why:
@@ -43,8 +45,8 @@ def send(push: Push, kernel: Target) -> Done:
         found = re.search(r"Kernel version (\d+) successfully pushed", answer.out)
         if found is None:
             raise DataError(f"kaggle kernels push: {answers.reason(answer)}", expected="the number of a version")
-        _verify(push, kernel, metadata)
-    return _settled(push, kernel, digest, int(found[1]), "create" if before == 0 else "version", why)
+        seen = _verify(push, kernel, metadata)
+    return _settled(push, kernel, digest, int(found[1]), "create" if before == 0 else "version", why, seen)
 
 
 def wait(push: Push, kernel: Target) -> KernelRun:
@@ -92,8 +94,11 @@ def submit(push: Push, kernel: Target, message: str) -> Submitted:
     return done
 
 
-def _settled(push: Push, kernel: Target, digest: str, version: int, action: str, why: str) -> Done:
-    push.settle(kernel.name, Part(id=kernel.id, digest=digest, version=version))
+def _settled(
+    push: Push, kernel: Target, digest: str, version: int, action: str, why: str, seen: Notebook | None
+) -> Done:  # fmt: skip
+    cells = "" if seen is None else _digest(seen.cells)
+    push.settle(kernel.name, Part(id=kernel.id, digest=digest, version=version, cells=cells))
     return Done(kernel.name, kernel.id, action, version, why)
 
 
@@ -105,9 +110,13 @@ def _reason(kernel: Target, part: Part | None, there: Notebook | None, digest: s
         return "on Kaggle, but not pushed from this pack"
     if part.digest != digest:
         return "it, its wheels or its models changed"
-    if there.cells != _cells(kernel):
+    if part.cells and part.cells != _digest(there.cells):
         return "the one on Kaggle is not the one pushed"
     return "to run again" if rerun else ""
+
+
+def _digest(cells: list[tuple[str, str]]) -> str:
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
 def _cells(kernel: Target) -> list[tuple[str, str]]:
@@ -121,12 +130,18 @@ def _name_versions(kernel: Target, metadata: dict[str, Any]) -> None:
         written.model_copy(update={"model_sources": metadata["model_sources"]}).write(kernel.folder)
 
 
-def _verify(push: Push, kernel: Target, metadata: dict[str, Any]) -> None:
-    """Kaggle leaves out sources that it does not know, and its client does not tell of models."""
+def _verify(push: Push, kernel: Target, metadata: dict[str, Any]) -> Notebook | None:
+    """The notebook as Kaggle has it, if it shows it.
+
+    Kaggle leaves out sources that it does not know, and its client does not tell of models.
+
+    Raises:
+        DataError: Kaggle took something else than was sent.
+    """
     there = _pulled(push, kernel)
     if there is None:
         push.listener.say("warning: Kaggle does not show the notebook yet; what it took of it is not known")
-        return
+        return None
     gone = [
         f"{key.removesuffix('_sources')} {source}"
         for key in ("dataset_sources", "competition_sources", "model_sources")
@@ -145,6 +160,7 @@ def _verify(push: Push, kernel: Target, metadata: dict[str, Any]) -> None:
     wanted, got = push.wishes.accelerator or metadata.get("machine_shape"), there.metadata.get("machine_shape")
     if wanted and got and wanted != got:
         push.listener.say(f"warning: Kaggle runs it on {got} instead of {wanted}")
+    return there
 
 
 def _pulled(push: Push, kernel: Target) -> Notebook | None:

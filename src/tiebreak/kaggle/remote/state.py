@@ -35,6 +35,7 @@ class Part(_Closed):
         digest: Of what it holds.
         card: Of its metadata.
         version: Number of the version that holds it; 0 for a model, which has none.
+        cells: Of a notebook's cells, as Kaggle showed them after the push; empty: it did not.
         at: When it was sent.
     """
 
@@ -42,6 +43,7 @@ class Part(_Closed):
     digest: str
     card: str = ""
     version: int = 0
+    cells: str = ""
     at: str = Field(default_factory=now)
 
 
