@@ -41,6 +41,7 @@ from pathlib import Path
 working = Path(os.environ.get("TIEBREAK_KAGGLE_WORKING", "/kaggle/working"))
 scratch = Path(tempfile.mkdtemp(prefix="tiebreak-"))
 report = Report(working / "tiebreak.json", float(os.environ.get("TIEBREAK_KAGGLE_HOURS", SETTINGS["hours"])))
+report.put(scored_run=bool(os.environ.get("KAGGLE_IS_COMPETITION_RERUN")))
 """),
     (("content", "finding"), """
 with report.stage("find"):
