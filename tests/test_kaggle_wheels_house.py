@@ -190,6 +190,7 @@ def test_a_house_that_lists_too_little_is_not_closed(copy: Path) -> None:
     [
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"), ({"format": 2}, "format: Input should be 1"),
         ({"wheels": [{"file": "a.whl"}]}, r"wheels\.0\.name: Field required"), ({"torch": "rocm"}, "torch: Input"),
+        ({"python": "3"}, "python: String should match"), ({"platform": "win_amd64"}, "platform: String should match"),
     ],
 )  # fmt: skip
 def test_a_document_of_another_kind_is_refused(copy: Path, change: dict[str, object], message: str) -> None:

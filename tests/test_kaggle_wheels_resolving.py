@@ -212,6 +212,14 @@ def test_without_a_network_the_last_resolution_serves_and_it_is_said(
     assert "secret" not in str(caught.value)
 
 
+def test_a_resolution_that_had_to_leave_torch_out_is_tried_again(index: Path) -> None:
+    torch(index, cuda=True, cpu=False)
+    wheels = ["net==1.0", "torch==2.13.0"]
+    assert locked.resolution(wheels, LATER).torch == "image only"
+    torch(index, cuda=True, cpu=True)
+    assert locked.resolution(wheels, LATER).torch == "cpu"
+
+
 def test_a_kept_resolution_that_is_damaged_is_made_anew(index: Path, tmp_path: Path) -> None:
     wheel(index, "a", "1.0")
     first = locked.resolution(["a==1.0"], LATER)

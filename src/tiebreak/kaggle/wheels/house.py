@@ -17,7 +17,7 @@ from tiebreak.kaggle.layout import LOCK, WHEELHOUSE
 from tiebreak.kaggle.wheels import closure, downloading, locked, needs, own
 from tiebreak.kaggle.wheels.closure import Reached
 from tiebreak.kaggle.wheels.resolving import TORCH, Chosen, Torch
-from tiebreak.kaggle.wheels.target import Target
+from tiebreak.kaggle.wheels.target import PLATFORM, PYTHON, Target
 from tiebreak.listening import SILENT, Listener
 
 FORMAT: Final = 1
@@ -71,8 +71,8 @@ class House(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = FORMAT
-    python: str
-    platform: str
+    python: Annotated[str, Field(pattern=f"^{PYTHON}$")]
+    platform: Annotated[str, Field(pattern=f"^{PLATFORM}$")]
     tiebreak: str | None = None
     torch: Torch | None = None
     image_at_least: dict[str, str] = Field(default_factory=dict)
@@ -201,7 +201,7 @@ def _root(version: str) -> str:
 
 
 def _accepting(wheel: Wheel, reached: Reached) -> Wheel:
-    return wheel.model_copy(update={"accepts": str(reached.asked[wheel.name])})
+    return wheel.model_copy(update={"accepts": ",".join(sorted(map(str, reached.asked[wheel.name])))})
 
 
 def _altered(path: Path, wheel: Wheel) -> str | None:

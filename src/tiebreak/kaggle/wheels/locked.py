@@ -26,8 +26,9 @@ def resolution(
 ) -> Resolution:
     """As `resolving.resolve`, kept: what was resolved before is taken where it is still what would be shipped.
 
-    That is so where each requirement names one version and the packages they bring along have the versions of the
-    running environment. Otherwise the index is asked, and what is kept serves only when it cannot be reached.
+    That is so where each requirement names one version, the packages they bring along have the versions of the running
+    environment, and torch did not have to be left out. Otherwise the index is asked, and what is kept serves only when
+    it cannot be reached.
 
     Raises:
         PipError: As of `resolving.resolve`.
@@ -61,6 +62,8 @@ def _read(path: Path) -> Resolution | None:
 
 
 def _still(requirements: Sequence[str], kept: Resolution) -> bool:
+    if kept.torch == "image only":  # perhaps pip was told of an index with another build since
+        return False
     if not all(str(Requirement(text).specifier).startswith("==") for text in requirements):
         return False
     here = resolving.installed(requirements)

@@ -15,6 +15,9 @@ from tiebreak.errors import UsageError
 KAGGLE: Final = "manylinux_2_28_x86_64"
 """Of an image of Kaggle: glibc 2.35, which takes whatever was built for 2.28."""
 
+PYTHON: Final = r"3\.\d+"
+PLATFORM: Final = r"manylinux_2_\d+_[a-z0-9_]+"
+
 _OLDEST: Final = 5
 """glibc 2.5 is that of manylinux1; there is nothing older."""
 _LEGACY: Final = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
@@ -41,9 +44,9 @@ class Target:
     platform: str = KAGGLE
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"3\.\d+", self.python):
+        if not re.fullmatch(PYTHON, self.python):
             raise UsageError(f"Python {self.python!r}", expected="a minor version such as 3.12")
-        if not re.fullmatch(r"manylinux_2_\d+_[a-z0-9_]+", self.platform):
+        if not re.fullmatch(PLATFORM, self.platform):
             raise UsageError(f"platform {self.platform!r}", expected=f"manylinux_2_MINOR_MACHINE, for example {KAGGLE}")
 
     @property
