@@ -36,7 +36,6 @@ def judge_rows(
     common = [str(found.test), "--format", "kaggle", "--sample", str(sample), "-o", str(output), "--json"]
     common += [part for item in settings["map"].items() for part in ("--map", "=".join(item))]
     common += column_options(settings["submission"])
-    common += [part for ours, theirs in settings.get("map", {}).items() for part in ("--map", f"{ours}={theirs}")]
     if found.judge is None:
         run_judge(common, environment, report, limit=report.left() + GRACE, judge="embedded")
         return output
@@ -47,24 +46,33 @@ def judge_rows(
         report.warn("without a GPU there is no time for this judge: the cheaper judge does all rows")
         run_judge(common, environment, report, limit=report.left() + GRACE, judge="embedded", reason="no GPU")
         return output
-    name = json.loads((found.judge / "judge.json").read_text(encoding="utf-8"))["name"]
     try:
-        for number, gpus in enumerate(attempts(seen["gpus"])):
-            if number:
-                report.warn("on several GPUs the judge did no row: once more, on the first alone")
-                clear(output)
-            options = judge_options(settings, found, gpus, seconds=max(report.left() - RESERVE, 1.0))
-            run_judge([*common, *options], environment, report, limit=report.left() + GRACE, judge=name)
-            if report.facts["rows_otherwise"] < max(report.facts["rows"], 1) or report.left() < report.hours * 1800:
-                break
-        if report.facts["rows_otherwise"]:
-            report.warn(f"{report.facts['rows_otherwise']:,} rows by the cheaper judge: {report.facts['reason']}")
+        run_on_devices(settings, found, seen["gpus"], common, environment, report)
     except NotebookError as error:
         report.warn(f"THE JUDGE FAILED: {error}")
         report.warn("the cheaper judge does all rows")
         clear(output)
         run_judge(common, environment, report, limit=GRACE * 4, judge="embedded", reason=str(error))
     return output
+
+
+def run_on_devices(
+    settings: dict[str, Any], found: Found, seen: list[str], common: list[str], environment: dict[str, str],
+    report: Report,
+) -> None:  # fmt: skip
+    """Run the judge on all GPUs; where it does no row on several, and there is time, on the first alone."""
+    output = Path(common[common.index("-o") + 1])
+    name = json.loads((Path(str(found.judge)) / "judge.json").read_text(encoding="utf-8"))["name"]
+    for number, gpus in enumerate(attempts(seen)):
+        if number:
+            report.warn("on several GPUs the judge did no row: once more, on the first alone")
+            clear(output)
+        options = judge_options(settings, found, gpus, seconds=max(report.left() - RESERVE, 1.0))
+        run_judge([*common, *options], environment, report, limit=report.left() + GRACE, judge=name)
+        if report.facts["rows_otherwise"] < max(report.facts["rows"], 1) or report.left() < report.hours * 1800:
+            break
+    if report.facts["rows_otherwise"]:
+        report.warn(f"{report.facts['rows_otherwise']:,} rows by the cheaper judge: {report.facts['reason']}")
 
 
 def clear(output: Path) -> None:
