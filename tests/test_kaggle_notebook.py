@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import hashlib
 import importlib
 import json
 import os
@@ -187,6 +188,7 @@ def test_from_wheels_to_a_submission(tmp_path: Path) -> None:
     assert list(report["stages"]) == ["find", "offline", "install", "judge", "verify"]
     assert (report["rows"], report["rows_otherwise"], report["network_refused"]) == (3, 0, 0)
     assert report["versions"]["tiebreak"] == "0.1.0"
+    assert report["submission_sha256"] == hashlib.sha256((pack.working / "submission.csv").read_bytes()).hexdigest()
     assert "no network, as in a scored run" in said
     assert sorted(path.name for path in pack.working.iterdir()) == ["submission.csv", "tiebreak.json"]
 

@@ -73,7 +73,8 @@ with report.stage("verify"):
     rows = verify(written, sample, ids, SETTINGS["submission"])
     refused = refused_connections(environment)
     deliver(written, working / "submission.csv")
-    report.put(complete=True, network_refused=len(refused), network_tries=refused[:20])
+    report.put(complete=True, submission_sha256=sha256_of(written))
+    report.put(network_refused=len(refused), network_tries=refused[:20])
     report.say(f"submission.csv: {rows:,} rows, {report.facts['rows_otherwise']:,} of them by the cheaper judge")
     report.say(f"connections that were tried and refused: {len(refused)}")
     for line in written.read_text(encoding="utf-8").splitlines()[:4]:
