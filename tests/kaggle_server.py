@@ -22,6 +22,7 @@ from typing import Any
 
 USER, KEY = "someone", "0123456789abcdef0123456789abcdef"
 TOKEN = "KGAT_" + "feedface" * 4
+SUBMISSION = b"id,winner_model_a,winner_model_b,winner_tie\n1,0.2,0.3,0.5\n2,0.6,0.2,0.2\n"
 WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC).replace(tzinfo=None)
 
 
@@ -65,7 +66,7 @@ class Kaggle:
     uploads: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     runs: list[str] = field(default_factory=lambda: ["COMPLETE"])
     failure: str = ""
-    outputs: dict[str, bytes] = field(default_factory=dict)
+    outputs: dict[str, bytes] = field(default_factory=lambda: {"submission.csv": SUBMISSION})
     log: str = ""
     datasets: dict[str, Thing] = field(default_factory=dict)
     models: dict[str, Thing] = field(default_factory=dict)

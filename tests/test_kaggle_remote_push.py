@@ -405,6 +405,24 @@ def test_a_run_that_failed_is_not_handed_in(kaggle: Kaggle, desk: Desk, pack: La
     assert kaggle.submissions == []
 
 
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ({"log.json": b"{}"}, r"wrote no submission\.csv"),
+        ({"submission.csv": b"id,winner\n1,model_a\n"}, "columns id, winner"),
+        ({"submission.csv": kaggle_server.SUBMISSION.replace(b"0.5", b"0.9")}, "add up to"),
+    ],
+)
+def test_a_run_without_a_valid_submission_costs_none(
+    outputs: dict[str, bytes], words: str, kaggle: Kaggle, desk: Desk, pack: Layout
+) -> None:
+    kaggle_remote.record_pack(pack, judge=True)
+    kaggle.outputs = outputs
+    with pytest.raises(DataError, match=words):
+        desk.push(pack, submit="m")
+    assert kaggle.submissions == []
+
+
 def test_the_run_before_is_not_taken_for_this_one(kaggle: Kaggle, desk: Desk, pack: Layout) -> None:
     kaggle.runs = ["COMPLETE", "QUEUED", "ERROR"]
     with pytest.raises(DataError, match="ended as error"):

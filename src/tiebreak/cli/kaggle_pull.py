@@ -62,19 +62,12 @@ def command(
         kaggle_client.print_calls(asked, as_json=as_json)
         return
     client = kaggle_client.client()
-    form = None if pack is None else _form(pack)
+    form = None if pack is None else remote.form_of(pack)
     pulled = remote.outputs(client, kernel, output, form=form, sample=sample)
     _tell(pulled)
     fetched = [_fetch(client, target, version, output) for target, version in archives]
     if as_json:
         console.emit_json(_document(pulled, fetched))
-
-
-def _form(pack: Layout) -> Any:
-    """The form of the submission, as packed."""
-    from tiebreak.kaggle.packing import record
-
-    return record.read(pack).settings.submission if pack.record.is_file() else None
 
 
 def _archives(pack: Layout, *, wheels: bool, model: bool) -> list[tuple[Target, int]]:

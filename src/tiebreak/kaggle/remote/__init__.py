@@ -3,7 +3,7 @@
 from tiebreak.kaggle.remote.client import Client, program, shell
 from tiebreak.kaggle.remote.credentials import Credentials, find
 from tiebreak.kaggle.remote.plan import Only, Step, Wishes, foresee
-from tiebreak.kaggle.remote.pulling import Pulled, archive, outputs
+from tiebreak.kaggle.remote.pulling import Pulled, archive, form_of, outputs
 from tiebreak.kaggle.remote.pushing import send, session, submit, wait
 from tiebreak.kaggle.remote.sending import Done, Push
 from tiebreak.kaggle.remote.standing import Status, questions, status
@@ -23,6 +23,7 @@ __all__ = [
     "archive",
     "find",
     "foresee",
+    "form_of",
     "outputs",
     "program",
     "questions",

@@ -8,6 +8,7 @@ from tiebreak.kaggle.remote.targets import Target
 
 Call = tuple[str, ...]
 OUTPUT = "submission.csv"
+SUBMISSION = r"^submission\.csv$"
 
 
 def whoami() -> Call:

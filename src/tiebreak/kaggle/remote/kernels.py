@@ -1,4 +1,4 @@
-"""Send the notebook, see that Kaggle took it as it is meant, wait for its run, and hand it in."""
+"""Send the notebook, see that Kaggle took it as it is meant, and wait for its run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from tiebreak.errors import DataError
 from tiebreak.kaggle.metadata import Kernel
-from tiebreak.kaggle.remote import answers, calls, existing, plan, state, targets, waiting
+from tiebreak.kaggle.remote import answers, calls, existing, plan, targets, waiting
 from tiebreak.kaggle.remote.existing import KernelRun, Notebook
 from tiebreak.kaggle.remote.sending import Done, Push
-from tiebreak.kaggle.remote.state import Begun, Part, Submitted
+from tiebreak.kaggle.remote.state import Begun, Part
 from tiebreak.kaggle.remote.targets import Target
 
 _LOOKS = 3
@@ -65,33 +65,6 @@ def wait(push: Push, kernel: Target) -> KernelRun:
             mend=f"tiebreak kaggle pull {push.pack.root} -o DIR for its log; push --rerun runs it again",
         )
     return run
-
-
-def submit(push: Push, kernel: Target, message: str) -> Submitted:
-    """Hand in what the version that was pushed writes; once."""
-    competition, part = targets.competition(kernel), push.pushed.part(kernel.name, kernel.id)
-    if part is None:
-        raise DataError(f"{kernel.id} was never pushed", mend="tiebreak kaggle push without --only")
-    for handed_in in push.pushed.submissions:
-        if (handed_in.competition, handed_in.version) == (competition, part.version):
-            push.listener.say(f"version {part.version} was handed in on {handed_in.at[:16]}: not again")
-            return handed_in
-    name, digest = "submission", hashlib.sha256(f"{competition} {part.version} {message}".encode()).hexdigest()
-    listed = existing.submissions(push.client, competition)
-    begun = push.pushed.started(name, kernel.id, digest)
-    mine = [row for row in listed if begun is not None and row.get("ref") not in begun.known
-            and row.get("description") == message]  # fmt: skip
-    if not mine:
-        known = [int(row["ref"]) for row in listed if row.get("ref")]
-        with push.noted(name, Begun(id=kernel.id, digest=digest, known=known)):
-            call = calls.submit(competition, kernel.id, part.version, message)
-            push.listener.say(f"  kaggle: {answers.require(push.client.call(*call)).out.strip()}")
-    push.listener.say(f"version {part.version} is handed in to {competition}")
-    done = Submitted(competition=competition, version=part.version, message=message)
-    push.pushed.submissions.append(done)
-    push.pushed.begun.pop(name, None)
-    state.write(push.pack, push.pushed)
-    return done
 
 
 def _settled(

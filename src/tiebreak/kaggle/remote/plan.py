@@ -193,6 +193,7 @@ def _kernel(kernel: Target, pushed: Pushed, numbers: dict[str, int], wishes: Wis
     if wishes.submit is not None:
         number = (0 if part is None else part.version) + sends
         made += [calls.kernel_status(kernel.id), calls.submissions(targets.competition(kernel))]
+        made.append(calls.output(kernel.id, Path("pulled"), calls.SUBMISSION))
         made.append(calls.submit(targets.competition(kernel), kernel.id, number, wishes.submit))
     return Step(kernel.name, kernel.id, decision, kernel.bytes, made, remark)
 

@@ -16,6 +16,8 @@ from typing import Any, Final
 from tiebreak import storage
 from tiebreak.errors import DataError
 from tiebreak.kaggle.kernel import verifying
+from tiebreak.kaggle.layout import Layout
+from tiebreak.kaggle.packing import record
 from tiebreak.kaggle.remote import answers, calls, existing
 from tiebreak.kaggle.remote.client import Client
 from tiebreak.kaggle.remote.existing import State
@@ -86,6 +88,11 @@ def outputs(client: Client, kernel: str, output: Path, *, form: Submission | Non
     return Pulled(
         kernel, run.state, files, output / log if log is not None else None, submission, rows, checked, report
     )
+
+
+def form_of(pack: Layout) -> Submission | None:
+    """The form of a submission, as packed."""
+    return record.read(pack).settings.submission if pack.record.is_file() else None
 
 
 def check(submission: Path, form: Submission | None, sample: Path | None) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tiebreak import locking, storage
 from tiebreak.errors import UsageError
 from tiebreak.kaggle.layout import Layout
-from tiebreak.kaggle.remote import existing, kernels, plan, sending, state, targets
+from tiebreak.kaggle.remote import existing, handing_in, kernels, plan, sending, state, targets
 from tiebreak.kaggle.remote.client import Client
 from tiebreak.kaggle.remote.existing import KernelRun
 from tiebreak.kaggle.remote.plan import Wishes
@@ -68,7 +68,7 @@ def wait(push: Push) -> KernelRun:
 
 def submit(push: Push, message: str) -> Submitted:
     """Hand in the notebook's version that was pushed, once."""
-    return kernels.submit(push, targets.read(push.pack)[-1], message)
+    return handing_in.submit(push, targets.read(push.pack)[-1], message)
 
 
 def _check_owner(push: Push, id: str) -> None:
