@@ -78,7 +78,7 @@ def test_a_good_notebook_leaves_its_submission_a_log_and_itself(
     lines = (tmp_path / "kept" / "log.txt").read_text().splitlines()
     assert [line.partition("] ")[2] for line in lines] == ["one line", "stamped", "whole", "at the end"]
     assert lines[1] == "[     0.5 s] stamped"
-    assert heard[1:] == lines
+    assert heard == [heard[0], *lines, "clearing up ..."]
     assert (tmp_path / "kept" / "more" / "kept.txt").read_text() == "kept"
     assert (tmp_path / "kept" / "memory.png").read_bytes().startswith(b"\x89PNG")
     executed = nbformat.read(tmp_path / "kept" / "executed.ipynb", as_version=4)
@@ -189,6 +189,27 @@ def test_what_is_not_a_whole_submission_is_told(tmp_path: Path, cell: str, wrong
         rehearse.run(pack, keep=tmp_path / "kept")
     assert (tmp_path / "kept" / "log.txt").is_file()
     assert left(tmp_path) == []
+
+
+def test_an_earlier_run_is_replaced_whole_and_nothing_else_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "kept"
+    rehearse.run(kaggle_handmade.make(tmp_path / "good", "(working / 'more').mkdir()\n" + SUBMIT), keep=kept)
+    assert (kept / "submission.csv").is_file()
+    with pytest.raises(rehearse.FailedError, match=r"wrote no submission\.csv"):
+        rehearse.run(kaggle_handmade.make(tmp_path / "lazy", "(working / 'log.txt').touch(); print('I')"), keep=kept)
+    assert sorted(path.name for path in kept.iterdir()) == ["executed.ipynb", "log.txt"]
+    assert (kept / "log.txt").read_text().endswith("] I\n")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.txt").touch()
+    with pytest.raises(UsageError, match="is not empty, and not of an earlier rehearsal"):
+        rehearse.run(Layout(tmp_path / "good"), keep=other)
+    with pytest.raises(UsageError, match="is a file"):
+        rehearse.run(Layout(tmp_path / "good"), keep=other / "mine.txt")
+    assert [path.name for path in other.iterdir()] == ["mine.txt"]
+    monkeypatch.setattr("tiebreak.kaggle.rehearse.rehearsal.DISK", 1e-9)
+    with pytest.raises(rehearse.TooMuchError, match=r"left 0\.0 GiB"):
+        rehearse.run(Layout(tmp_path / "good"), keep=kept)
 
 
 @pytest.mark.parametrize("winner", ["model_a", "tie"])

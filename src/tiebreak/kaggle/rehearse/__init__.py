@@ -2,7 +2,7 @@
 
 from tiebreak.kaggle.rehearse.checking import Check, Checked, check
 from tiebreak.kaggle.rehearse.outcome import Rehearsal
-from tiebreak.kaggle.rehearse.run import FailedError, TooMuchError, run
+from tiebreak.kaggle.rehearse.rehearsal import FailedError, TooMuchError, run
 from tiebreak.kaggle.rehearse.sandbox import Walls
 
 __all__ = ["Check", "Checked", "FailedError", "Rehearsal", "TooMuchError", "Walls", "check", "run"]

@@ -13,7 +13,7 @@ from tiebreak.kaggle.layout import Layout
 from tiebreak.kaggle.packing import record
 from tiebreak.kaggle.rehearse.memory import GIB
 from tiebreak.kaggle.rehearse.outcome import Rehearsal
-from tiebreak.kaggle.rehearse.run import run
+from tiebreak.kaggle.rehearse.rehearsal import run
 from tiebreak.kaggle.wheels import house
 from tiebreak.listening import SILENT, Listener
 

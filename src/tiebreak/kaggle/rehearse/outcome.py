@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from tiebreak import storage
-from tiebreak.errors import DataError
+from tiebreak.errors import DataError, UsageError
 from tiebreak.kaggle.rehearse.running import Ended, stamped
 from tiebreak.kaggle.rehearse.sandbox import Walls
 from tiebreak.kaggle.rehearse.script import Notebook
@@ -78,17 +79,40 @@ class Rehearsal:
         }  # fmt: skip
 
 
+def claim(folder: Path | None) -> Path:
+    """The folder that a run will be kept in: a temporary one, a new one, an empty one, or that of an earlier run.
+
+    Raises:
+        UsageError: It holds something else, which is not overwritten, or its parent does not exist.
+        ResourceError: It cannot be made.
+    """
+    if folder is None:
+        return Path(tempfile.mkdtemp(prefix="tiebreak-rehearsal-"))
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", expected="a folder for what the notebook writes")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / EXECUTED).is_file():
+        raise UsageError(
+            f"{folder} is not empty, and not of an earlier rehearsal", expected="a new folder", mend="another -o"
+        )
+    storage.make_directory(folder)
+    return folder
+
+
 def keep(working: Path, folder: Path, notebook: Notebook, ended: Ended) -> None:
-    """Copy all that the notebook wrote, and write what it printed, also of a run that failed."""
-    folder.mkdir(exist_ok=True)
-    for path in working.iterdir():
-        target = folder / path.name
+    """Take over all that the notebook wrote, and write what it printed, also of a run that failed.
+
+    What an earlier run left is removed first: its submission must not pass for one of this run.
+    """
+    for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
-            shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True)
-        elif path.is_file():
-            shutil.copyfile(path, target)
-    storage.write_text(folder / LOG, "".join(f"{stamped(line)}\n" for line in ended.lines))
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    for path in working.iterdir():
+        if not path.is_symlink():
+            shutil.move(path, folder / path.name)
     storage.write_text(folder / EXECUTED, notebook.executed(ended.lines))
+    storage.write_text(folder / LOG, "".join(f"{stamped(line)}\n" for line in ended.lines))
 
 
 def size(folder: Path) -> int:

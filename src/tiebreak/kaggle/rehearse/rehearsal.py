@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,13 +86,14 @@ def run(
         FailedError: The notebook failed, left no whole submission, or wrote where it may not.
         TooMuchError: It took more memory or time than it has.
         DataError: The pack, the test file or the sample is not what it should be.
-        UsageError: There is no such Python here, or no such walls.
+        UsageError: There is no such Python here, or no such walls, or `keep` holds something else.
     """
     began = time.monotonic()
     told = record.read(pack)
     notebook = Notebook(pack.kernel / inputs.code_file(pack))
     python = image.find(told.python, interpreter)
     limits = _Limits.of(memory, hours, told.settings.hours)
+    folder = outcome.claim(keep)
     with _sandbox(isolation) as box:
         files = competition.lay_out(box.folder, told.settings, test, sample, rows)
         places = inputs.places(pack, [files.test, files.sample], base, mounts)
@@ -107,9 +107,8 @@ def run(
             process, most=limits.memory, seconds=limits.hours * 3600,
             hear=lambda line: listener.say(running.stamped(line)),
         )  # fmt: skip
-        folder = keep if keep is not None else Path(tempfile.mkdtemp(prefix="tiebreak-rehearsal-"))
         outcome.keep(box.kaggle / "working", folder, notebook, ended)
-        _hold(box, walls, notebook, ended)
+        _hold(box, walls, notebook, ended, outcome.size(folder))
         count = _submission(folder, files, told.settings.submission, ended)
         report = outcome.report_of(folder)
         stages = {"environment": made, **(report.get("stages") or {"notebook": ended.seconds})}
@@ -119,6 +118,7 @@ def run(
             ended.meter.peak, int(limits.memory), ended.meter.series, walls,
             int(report.get("network_refused") or 0), python.version, report, folder / outcome.LOG,
         )  # fmt: skip
+        listener.say("clearing up ...")
     outcome.write(rehearsal)
     return rehearsal
 
@@ -137,7 +137,7 @@ def _environment(limits: _Limits, rows: int | None) -> dict[str, str]:
     return {"TIEBREAK_KAGGLE_HOURS": f"{limits.told:g}", **rerun}
 
 
-def _hold(box: sandbox.Sandbox, walls: sandbox.Walls, notebook: Notebook, ended: Ended) -> None:
+def _hold(box: sandbox.Sandbox, walls: sandbox.Walls, notebook: Notebook, ended: Ended, written: int) -> None:
     """What must be so whatever the submission is like."""
     if not walls.hold:
         raise FailedError(f"the notebook could have reached the network ({walls})", expected="no way out")
@@ -152,7 +152,7 @@ def _hold(box: sandbox.Sandbox, walls: sandbox.Walls, notebook: Notebook, ended:
         raise TooMuchError(
             f"the notebook was ended: {ended.why}\n{_tail(ended)}", expected="what Kaggle gives a notebook"
         )
-    if (written := outcome.size(box.kaggle / "working")) > DISK * GIB:
+    if written > DISK * GIB:
         raise TooMuchError(f"the notebook left {written / GIB:.1f} GiB", expected=f"{DISK:.0f} GiB, as Kaggle keeps")
     if ended.code:
         where = notebook.name(ended.cell)
