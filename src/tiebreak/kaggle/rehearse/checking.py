@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tiebreak.errors import DataError, TiebreakError
+from tiebreak.errors import DataError
 from tiebreak.kaggle import metadata
 from tiebreak.kaggle.layout import Layout
 from tiebreak.kaggle.packing import record
 from tiebreak.kaggle.rehearse.memory import GIB
 from tiebreak.kaggle.rehearse.outcome import Rehearsal
-from tiebreak.kaggle.rehearse.rehearsal import run
+from tiebreak.kaggle.rehearse.rehearsal import FailedError, TooMuchError, run
 from tiebreak.kaggle.wheels import house
 from tiebreak.listening import SILENT, Listener
 
@@ -64,7 +64,7 @@ class Checked:
             DataError: Something is not as it should be; all of it is told.
         """
         if errors := [check.error for check in self.checks if check.held is False]:
-            raise DataError("\n".join(errors), mend="tiebreak kaggle pack anew, once the cause is mended")
+            raise DataError("\n".join(errors))
 
 
 def check(pack: Layout, *, keep: Path, listener: Listener = SILENT, **options: Any) -> Checked:
@@ -92,11 +92,11 @@ def check(pack: Layout, *, keep: Path, listener: Listener = SILENT, **options: A
         return found
     try:
         found.rehearsal = run(pack, keep=keep, listener=listener, **options)
-    except DataError as error:
+    except FailedError as error:
         found.checks.append(Check("notebook", False, "failed", str(error)))
-    except TiebreakError as error:
-        if error.exit_code not in {5}:
-            raise
+    except DataError as error:
+        found.checks.append(Check("notebook", False, "not run", str(error)))
+    except TooMuchError as error:
         found.checks.append(Check("notebook", False, "took too much", str(error)))
     else:
         found.checks += _of_run(found.rehearsal, told.settings.otherwise)

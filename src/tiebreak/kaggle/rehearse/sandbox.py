@@ -138,8 +138,10 @@ class Sandbox:
             return self._enter(command, environment)
         probe = subprocess.run(
             [command[0], "-c", _LOOK, str(self.inside / "input")],
-            env=environment, capture_output=True, text=True, check=True,
+            env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
+        if probe.returncode:
+            raise ResourceError(f"the clean Python does not run: {probe.stderr.strip()[-300:]}")
         seen = json.loads(probe.stdout)
         (self.kaggle / "input" / ".written").unlink(missing_ok=True)
         process = subprocess.Popen(
