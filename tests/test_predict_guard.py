@@ -495,6 +495,32 @@ def test_a_dry_run_says_what_the_guard_is_for(case: Case, capsys) -> None:  # ty
     assert not case.parts.exists()
 
 
+@pytest.mark.parametrize(
+    ("rows_a_minute", "taken", "said"),
+    [
+        (100, 0, ["at this pace the judge gets to about 6,000 of 10,000 rows in time; the others are those of cheap"]),
+        (100, 5000, []),
+        (200, 0, []),
+    ],
+)
+def test_a_run_that_will_not_get_done_says_so_early_and_once(rows_a_minute, taken, said, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from tiebreak.cli.meter import Meter
+    from tiebreak.cli.predict_guard import Fallback, Outlook
+
+    clock = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    meter = Meter("predict", 10_000)
+    outlook = Outlook(Fallback(Guard(None, Runtime(), "x", 1, 3600, started=1000), "cheap"), lambda: meter)
+    outlook.begin()
+    meter.taken(taken)
+    for minute in range(1, 20):
+        clock[0] += 60
+        outlook.advance(rows_a_minute)
+        heard = capsys.readouterr().err.splitlines()
+        assert heard == (said if minute == 3 else [])
+    assert meter.rows == 19 * rows_a_minute
+
+
 def test_a_full_disk_is_told_as_it_is(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise ResourceError("cannot write p.parquet: No space left on device")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tiebreak.cli import console
 from tiebreak.errors import UsageError
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from tiebreak.cli.predict_source import Source
     from tiebreak.predict import Guard, Plan, Progress, Run
 
-EMBEDDED = "embedded"
+EMBEDDED: Final = "embedded"
+SHARE: Final = 0.05
+"""Of the time, after which the pace is known well enough to foresee the end."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,21 @@ def run(
     progress: Callable[[Callable[[], Meter]], Progress],
 ) -> tuple[Run, float]:  # fmt: skip
     """Do it, with a meter for each of the two judges; what was done, and the seconds it took."""
-    import time
-
     from tiebreak import predict
     from tiebreak.predict import fleet
 
     with Stages() as stages:
         stages.begin("otherwise", total)
         heard = progress(lambda: stages.meter)
+        outlook = Outlook(fallback, lambda: stages.meter)
+
+        def answered() -> None:
+            stages.begin("predict", total)
+            outlook.begin()
+
         done = predict.predict_guarded(
-            _openings(source, report), plan, fallback.guard, heard, first=heard,
-            answered=lambda: stages.begin("predict", total),
-            make=fleet.torchrun if engine == "torchrun" else fleet.local,
+            _openings(source, report), plan, fallback.guard, replace(heard, advance=outlook.advance), first=heard,
+            answered=answered, make=fleet.torchrun if engine == "torchrun" else fleet.local,
         )  # fmt: skip
     return done, time.monotonic() - fallback.guard.started
 
@@ -135,6 +141,40 @@ class Stages:
 
         self._open.close()
         self.meter = self._open.enter_context(Meter(what, total))
+
+
+class Outlook:
+    """Says once, when a twentieth of the time is gone, if the judge will not get to all rows at this pace.
+
+    Args:
+        fallback: The cheaper judge, and the time.
+        meter: The meter of the moment, which counts the rows.
+    """
+
+    def __init__(self, fallback: Fallback, meter: Callable[[], Meter]) -> None:
+        self.fallback, self.meter = fallback, meter
+        self.began: float | None = None
+
+    def begin(self) -> None:
+        """The judge begins; without a deadline there is nothing to foresee."""
+        self.began = time.monotonic() if self.fallback.guard.within is not None else None
+
+    def advance(self, rows: int) -> None:
+        """Some more rows are done."""
+        meter, now = self.meter(), time.monotonic()
+        meter.advance(rows)
+        if self.began is None or meter.rows_to_come is None:
+            return
+        left = self.fallback.guard.until - now
+        if now - self.began < SHARE * (now - self.began + left):
+            return
+        foreseen = meter.rows_taken + int(meter.rows * (1 + left / (now - self.began)))
+        self.began = None
+        if foreseen < meter.rows_to_come:
+            console.note(
+                f"at this pace the judge gets to about {foreseen:,} of {meter.rows_to_come:,} rows in time; the others "
+                f"are those of {self.fallback.name}"
+            )
 
 
 def _words(seconds: float) -> str:
