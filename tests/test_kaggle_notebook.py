@@ -190,6 +190,7 @@ def test_from_wheels_to_a_submission(tmp_path: Path) -> None:
     assert report["versions"]["tiebreak"] == "0.1.0"
     assert report["submission_sha256"] == hashlib.sha256((pack.working / "submission.csv").read_bytes()).hexdigest()
     assert "no network, as in a scored run" in said
+    assert said.rstrip().endswith("submission.csv: 3 rows, 0 of them by the cheaper judge")
     assert sorted(path.name for path in pack.working.iterdir()) == ["submission.csv", "tiebreak.json"]
 
 

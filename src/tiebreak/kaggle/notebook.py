@@ -75,10 +75,10 @@ with report.stage("verify"):
     deliver(written, working / "submission.csv")
     report.put(complete=True, submission_sha256=sha256_of(written))
     report.put(network_refused=len(refused), network_tries=refused[:20])
-    report.say(f"submission.csv: {rows:,} rows, {report.facts['rows_otherwise']:,} of them by the cheaper judge")
-    report.say(f"connections that were tried and refused: {len(refused)}")
     for line in written.read_text(encoding="utf-8").splitlines()[:4]:
         report.say(line)
+    report.say(f"connections that were tried and refused: {len(refused)}")
+    report.say(f"submission.csv: {rows:,} rows, {report.facts['rows_otherwise']:,} of them by the cheaper judge")
 """),
 )  # fmt: skip
 """The modules that a step is made of, and the cell that takes it."""
