@@ -52,7 +52,8 @@ def command(
 
 def _report(found: Checked, pack: Path, as_json: bool) -> None:
     for check in found.checks:
-        console.say(f"{_MARKS[check.held]} {check.name:<10}  {check.found}")
+        tell = console.say if check.held is False else console.note
+        tell(f"{_MARKS[check.held]} {check.name:<10}  {check.found}")
     ran = found.rehearsal
     submission = ran.submission.read_text(encoding="utf-8") if ran is not None else None
     if as_json:
