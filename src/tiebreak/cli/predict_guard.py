@@ -154,6 +154,7 @@ class Outlook:
     def __init__(self, fallback: Fallback, meter: Callable[[], Meter]) -> None:
         self.fallback, self.meter = fallback, meter
         self.began: float | None = None
+        self.first: tuple[float, int] | None = None
 
     def begin(self) -> None:
         """The judge begins; without a deadline there is nothing to foresee."""
@@ -165,10 +166,15 @@ class Outlook:
         meter.advance(rows)
         if self.began is None or meter.rows_to_come is None:
             return
+        if self.first is None:  # until here the judge was loading too, which says nothing about its pace
+            self.first = now, meter.rows
+            return
         left = self.fallback.guard.until - now
         if now - self.began < SHARE * (now - self.began + left):
             return
-        foreseen = meter.rows_taken + int(meter.rows * (1 + left / (now - self.began)))
+        since, rows_then = self.first
+        pace = (meter.rows - rows_then) / max(now - since, 1e-9)
+        foreseen = meter.rows_taken + meter.rows + int(pace * left)
         self.began = None
         if foreseen < meter.rows_to_come:
             console.note(
