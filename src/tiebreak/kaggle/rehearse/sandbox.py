@@ -264,8 +264,13 @@ def _launch(
         )  # fmt: skip
     finally:
         os.close(theirs)
-    with os.fdopen(mine, "rb") as pipe:
-        line = pipe.readline()
+    try:
+        with os.fdopen(mine, "rb") as pipe:
+            line = pipe.readline()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     if not line:
         said = (process.stdout.read() if process.stdout else b"").decode("utf-8", "replace").strip().splitlines()
         return process, {"refused": said[-1] if said else "no word why"}
