@@ -17,6 +17,7 @@ import judges_made
 import kaggle_packing
 from kaggle_packing import LMSYS
 from tiebreak import bundle, storage
+from tiebreak.cli import run
 from tiebreak.errors import DataError, TiebreakError, UsageError
 from tiebreak.judges.base import digest
 from tiebreak.kaggle import metadata
@@ -354,12 +355,14 @@ def test_the_command_packs_says_what_and_goes_by_its_file(cli: Cli, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("index")
-def test_columns_of_the_test_file_under_other_names_are_told_to_the_notebook(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "s.csv").write_text("row_id,left,right\n1,0.5,0.5\n")
+def test_columns_of_the_test_file_under_other_names_are_told_to_the_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s.csv").write_text("row_id,left,right\n1,0.5,0.5\n")
     options = ["--sample", "s.csv", "--test-name", "rows.csv", "--map", "prompt=question", "--map", "response_a=left"]
-    done = cli("kaggle", "pack", "--competition", "another", "--user", "someone", *options, "-o", "out", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    settings = record.read(Layout(tmp_path / "out")).settings
+    assert run(["kaggle", "pack", "--competition", "another", "--user", "someone", *options, "-o", "out"]) == 0
+    settings = record.read(Layout(Path("out"))).settings
     assert settings.map == {"prompt": "question", "response_a": "left"}
     assert (settings.test, settings.submission.header) == ("rows.csv", ["row_id", "left", "right"])
 
@@ -389,20 +392,24 @@ def test_a_dry_run_says_what_would_be_written_and_writes_nothing(cli: Cli, adapt
         (["--competition", LMSYS, "--user", "someone", "--swap", "none"], 2, "the embedded judge has no such choice"),
     ],
 )
-def test_the_command_refuses_with_a_mend(options: list[str], code: int, said: str, cli: Cli, tmp_path: Path) -> None:
-    done = cli("kaggle", "pack", *options, "-o", "out", cwd=tmp_path)
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_the_command_refuses_with_a_mend(
+    options: list[str], code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert run(["kaggle", "pack", *options, "-o", "out"]) == code
+    assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_init_refuses_what_is_no_judge(cli: Cli, tmp_path: Path) -> None:
-    done = cli("kaggle", "init", "nothing", "-o", "here", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "nothing is not a judge bundle" in done.stderr
-    done = cli("kaggle", "init", str(kaggle_packing.features(tmp_path / "judge")), "-o", "here", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_init_refuses_what_is_no_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["kaggle", "init", "nothing", "-o", "here"]) == 2
+    assert "nothing is not a judge bundle" in capsys.readouterr().err
+    kaggle_packing.features(tmp_path / "judge")
+    assert run(["kaggle", "init", "judge", "-o", "here"]) == 0
     assert 'judge: "../judge"' in (tmp_path / "here" / "pack.yaml").read_text()
 
 
