@@ -19,6 +19,9 @@ from typing import Final
 from tiebreak.errors import ResourceError, UsageError
 from tiebreak.kaggle.wheels.target import Target
 
+LOOKS_AT: Final = ("Collecting ", "Processing ")
+"""What pip says of each package that it looks at, from afar or on this disk."""
+
 _ALWAYS: Final = ("--disable-pip-version-check", "--no-input", "--no-color")
 _UNREACHABLE: Final = re.compile(
     r"NewConnectionError|ConnectTimeoutError|ReadTimeoutError|NameResolutionError|MaxRetryError|ProxyError|"

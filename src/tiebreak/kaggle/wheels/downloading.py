@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from tiebreak import storage
 from tiebreak.errors import DataError, ResourceError
-from tiebreak.kaggle.wheels.asking import pip
+from tiebreak.kaggle.wheels.asking import LOOKS_AT, pip
 from tiebreak.kaggle.wheels.resolving import Chosen
 from tiebreak.kaggle.wheels.target import Target
 from tiebreak.listening import SILENT, Listener
@@ -36,7 +36,7 @@ def fetch(wheels: Sequence[Chosen], target: Target, directory: Path, listener: L
     missing = [wheel for wheel in wheels if not _whole(cache, wheel)]
     if missing:
         with listener.progress("wheels", len(missing), "wheels") as advance:
-            _download(missing, target, cache, lambda line: advance(line.startswith("Collecting ")))
+            _download(missing, target, cache, lambda line: advance(line.startswith(LOOKS_AT)))
     return [_place(cache / wheel.sha256 / wheel.file, directory / wheel.file) for wheel in wheels]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tiebreak.errors import DataError
 from tiebreak.kaggle.wheels import closure
-from tiebreak.kaggle.wheels.asking import PipError, pip
+from tiebreak.kaggle.wheels.asking import LOOKS_AT, PipError, pip
 from tiebreak.kaggle.wheels.closure import Package, Reached
 from tiebreak.kaggle.wheels.target import Target
 from tiebreak.listening import SILENT, Listener
@@ -91,17 +91,25 @@ def resolve(
         PipError: There is no set of wheels that meets them, or no index can be reached.
         DataError: What pip resolved does not meet them on the target.
     """
+    with listener.progress("resolve", None, "packages") as advance:
+        return _first(requirements, target, torch, listener.say, lambda line: advance(line.startswith(LOOKS_AT)))
+
+
+def _first(
+    requirements: Sequence[str], target: Target, torch: str, say: Callable[[str], None], heard: Callable[[str], None]
+) -> Resolution:
+    """What comes of the first attempt that pip does not refuse."""
     refusal: PipError | None = None
     for wanted, pins in _attempts(requirements, torch):
         try:
-            found = _settle(wanted, pins, target, torch)
+            found = _settle(wanted, pins, target, torch, heard)
         except PipError as error:
             if error.unreachable:
                 raise
             refusal = error
             continue
         if not pins and refusal is not None:
-            listener.say("packages that others bring along differ from the ones installed here: no wheels of those fit")
+            say("packages that others bring along differ from the ones installed here: no wheels of those fit")
         return found
     assert refusal is not None  # noqa: S101 - there is always an attempt
     raise refusal
@@ -131,11 +139,13 @@ def installed(requirements: Sequence[str]) -> dict[str, str]:
     return {name: version for name, version in sorted(found.items()) if name not in asked}
 
 
-def _settle(requirements: Sequence[str], pins: Mapping[str, str], target: Target, torch: str) -> Resolution:
+def _settle(
+    requirements: Sequence[str], pins: Mapping[str, str], target: Target, torch: str, heard: Callable[[str], None]
+) -> Resolution:
     """Ask pip until what it resolves is closed under the markers of the target."""
     asked, provided = list(requirements), frozenset[str]()
     for _ in range(_ROUNDS):
-        files, packages = _report(asked, pins, target)
+        files, packages = _report(asked, pins, target, heard)
         reached = closure.reach(requirements, packages, target, provided)
         if torch == "cpu" and not provided and any(_OF_CUDA.fullmatch(name) for name in reached.names):
             _other_torch_will_do(packages, reached, target)
@@ -197,7 +207,7 @@ def _unmet(reached: Reached, target: Target) -> DataError:
 
 
 def _report(
-    requirements: Sequence[str], pins: Mapping[str, str], target: Target
+    requirements: Sequence[str], pins: Mapping[str, str], target: Target, heard: Callable[[str], None]
 ) -> tuple[dict[str, tuple[str, str]], dict[str, Package]]:
     """What pip would install: by canonical name the file with its sha256, and what the package says of itself."""
     with TemporaryDirectory(prefix="tiebreak-") as folder:
@@ -205,7 +215,7 @@ def _report(
         bounds.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()), encoding="utf-8")
         asked = ["--target", str(Path(folder, "nothing")), *target.options, "--constraint", str(bounds), *requirements]
         what = f"the wheels for {target} cannot be resolved"
-        pip(["install", "--dry-run", "--report", str(report), *asked], what, target=target)
+        pip(["install", "--dry-run", "--report", str(report), *asked], what, target=target, heard=heard)
         document = json.loads(report.read_text(encoding="utf-8"))
     files: dict[str, tuple[str, str]] = {}
     packages: dict[str, Package] = {}
