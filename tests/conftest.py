@@ -73,12 +73,12 @@ def votes() -> Callable[[int], pl.DataFrame]:
 
 
 def tiebreak(
-    *arguments: str | Path, stdin: str | None = None, cwd: Path | None = None
+    *arguments: str | Path, stdin: str | None = None, cwd: Path | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would."""
     return subprocess.run(
         [sys.executable, "-m", "tiebreak", *map(str, arguments)],
-        input=stdin, capture_output=True, text=True, timeout=300, check=False, cwd=cwd,
+        input=stdin, capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd,
     )  # fmt: skip
 
 

@@ -120,8 +120,9 @@ def test_every_block_of_the_page_runs(page: Path, files: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_every_block_of_the_readme_runs_the_slow_ones_too(files: Path, tmp_path: Path) -> None:
-    run(ROOT / "README.md", SLOW_TOO, files, tmp_path)
+@pytest.mark.parametrize("name", ["README.md", "docs/kaggle.md", "docs/kaggle-pack.md"])
+def test_every_block_runs_the_slow_ones_too(name: str, files: Path, tmp_path: Path) -> None:
+    run(ROOT / name, SLOW_TOO, files, tmp_path)
 
 
 def run(page: Path, blocks: re.Pattern[str], files: Path, tmp_path: Path) -> None:
