@@ -28,6 +28,7 @@ from tiebreak.comparisons import TEXTS
 from tiebreak.errors import DataError, UsageError
 from tiebreak.kaggle import notebook
 from tiebreak.kaggle.kernel.running import descendants
+from tiebreak.kaggle.rehearse.script import Notebook
 from tiebreak.kaggle.settings import KernelSettings, Predicting
 from tiebreak.predict import forms
 from tiebreak.predictions import PROBABILITIES
@@ -49,7 +50,9 @@ def cells(path: Path, kind: str) -> list[str]:
 def run(pack: Packed, python: str | Path = sys.executable, **environment: str) -> tuple[int, str, dict[str, Any]]:
     """Run the notebook as one program: its exit code, what it said, its report. It looks for no network meanwhile."""
     program = pack.root / "program.py"
-    text, count = re.subn(r"^(ADDRESSES|NAMES) = .*$", r"\1 = ()", notebook.script(pack.notebook), flags=re.MULTILINE)
+    text, count = re.subn(
+        r"^(ADDRESSES|NAMES) = .*$", r"\1 = ()", Notebook(pack.notebook).program(), flags=re.MULTILINE
+    )
     assert count == 2
     program.write_text(text)
     done = subprocess.run(
@@ -165,10 +168,10 @@ def test_two_bases_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"cells": [{}]}'])
 def test_what_is_no_notebook_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "n.ipynb").write_text(text)
-    with pytest.raises(DataError, match="cannot be read as a notebook"):
-        notebook.script(tmp_path / "n.ipynb")
+    with pytest.raises(DataError, match=r"is no notebook|has no code"):
+        Notebook(tmp_path / "n.ipynb")
     with pytest.raises(DataError):
-        notebook.script(tmp_path / "absent.ipynb")
+        Notebook(tmp_path / "absent.ipynb")
 
 
 # --- what it does
@@ -293,7 +296,7 @@ def test_a_read_only_input_is_enough(tmp_path: Path) -> None:
 def test_an_interrupt_ends_the_judge_too(tmp_path: Path) -> None:
     pack = packed(tmp_path, {"sleep": 300})
     program = tmp_path / "program.py"
-    program.write_text(notebook.script(pack.notebook).replace("answered = network_reached()", "answered = []"))
+    program.write_text(Notebook(pack.notebook).program().replace("answered = network_reached()", "answered = []"))
     started = subprocess.Popen(
         [sys.executable, program], env={**os.environ, **pack.environment, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -78,6 +78,13 @@ def test_the_embedded_judge_is_notebook_and_wheels_alone(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("index")
+def test_nobody_elses_base_becomes_public_under_a_licence_of_ours(adapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"its licence is not given.*--base-licence LICENCE"):
+        packed(tmp_path / "out", judge=adapter, public=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("index")
 def test_an_adapter_is_packed_with_its_base_beside_it(adapter: Path, tmp_path: Path) -> None:
     done = packed(
         tmp_path / "out", judge=adapter, public=True, max_length=200, swap="none", hours=2.0, base_licence="MIT"

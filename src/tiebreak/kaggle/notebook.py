@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from tiebreak import storage
-from tiebreak.errors import DataError, UsageError
+from tiebreak.errors import UsageError
 from tiebreak.kaggle.kernel import guard
 from tiebreak.kaggle.settings import KernelSettings
 
@@ -125,20 +125,6 @@ def write(path: Path, settings: KernelSettings, *, title: str, about: str) -> No
         "nbformat_minor": 5,
     }
     storage.write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-
-
-def script(notebook: Path) -> str:
-    """The code cells of a notebook as one program, which does what running the notebook does.
-
-    Raises:
-        DataError: It is not a notebook.
-    """
-    try:
-        document = json.loads(notebook.read_text(encoding="utf-8"))
-        cells = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{notebook} cannot be read as a notebook: {error!r}", expected="nbformat 4") from error
-    return "\n\n".join(f"# %%\n{cell}" for cell in cells) + "\n"
 
 
 def _settings_cell(settings: KernelSettings) -> str:

@@ -159,8 +159,15 @@ def _licences(choices: Choices, subject: Subject) -> list[str]:
 
 
 def _base_licence(choices: Choices, judge: Portable | None) -> list[str]:
+    """A base is somebody else's: nobody publishes it under a licence that was not named for it."""
     if judge is None or judge.base is None or not judge.base.files:
         return []
+    if choices.public and choices.base_licence is None:
+        raise UsageError(
+            f"the base {judge.base.name} would be public, and its licence is not given",
+            expected="the licence that its authors gave it",
+            mend="--base-licence LICENCE, --private, or --base-model where Kaggle has it already",
+        )
     return [f"its base {judge.base.name} goes along, licence {choices.of_base} (--base-licence)"]
 
 
