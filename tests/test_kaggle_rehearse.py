@@ -24,6 +24,8 @@ from tiebreak.errors import DataError, UsageError
 from tiebreak.kaggle import rehearse
 from tiebreak.kaggle.layout import Layout
 from tiebreak.kaggle.rehearse import image, memory, picture, sandbox
+from tiebreak.kaggle.wheels.house import House
+from tiebreak.kaggle.wheels.target import KAGGLE_PYTHON
 from tiebreak.listening import Listener
 
 DRAW = picture.draw
@@ -346,11 +348,16 @@ def test_a_check_tells_all_that_is_wrong_at_once(tmp_path: Path) -> None:
         found.raise_failures()
 
 
+def a_house(**facts: Any) -> House:
+    """A house without wheels, for the Python that Kaggle has unless the facts are others."""
+    return House(**{"python": KAGGLE_PYTHON, "platform": "manylinux_2_28_x86_64", "wheels": ()} | facts)
+
+
 def test_a_check_that_finds_nothing_wrong_says_what_it_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack = kaggle_handmade.make(tmp_path / "pack", SUBMIT)
     monkeypatch.setattr("tiebreak.kaggle.rehearse.checking._wheels", lambda pack: "as if there were some")
     torch = {"torch": "cpu"}
-    monkeypatch.setattr("tiebreak.kaggle.wheels.house.read", lambda folder: type("House", (), torch))
+    monkeypatch.setattr("tiebreak.kaggle.wheels.house.read", lambda folder: a_house(**torch))
     found = rehearse.check(pack, keep=tmp_path / "kept")
     assert found.good
     assert [check.name for check in found.checks] == [
@@ -362,7 +369,12 @@ def test_a_check_that_finds_nothing_wrong_says_what_it_saw(tmp_path: Path, monke
     assert [check.held for check in found.checks] == [True, True, True, False]
     with pytest.raises(DataError, match="torch is not among the wheels, so that the notebook cannot be run here"):
         found.raise_failures()
-    torch["torch"] = "cpu"
+    torch["torch"], torch["python"] = "cpu", "3.11"
+    found = rehearse.check(pack, keep=tmp_path / "kept")
+    assert (found.checks[3].name, found.checks[3].held) == ("python", None)
+    assert "wheels for Python 3.11, and Kaggle's image has 3.12" in found.checks[3].found
+    assert found.good
+    del torch["python"]
     failing = kaggle_handmade.make(tmp_path / "failing", "1 / 0")
     found = rehearse.check(failing, keep=tmp_path / "kept")
     assert [check.held for check in found.checks] == [True, True, True, False]
@@ -382,7 +394,7 @@ def test_a_submission_by_the_cheaper_judge_does_not_hide_a_broken_one(
         tmp_path / "pack", f"(working / 'tiebreak.json').write_text(json.dumps({report!r}))\n" + SUBMIT
     )
     monkeypatch.setattr("tiebreak.kaggle.rehearse.checking._wheels", lambda pack: "as if there were some")
-    monkeypatch.setattr("tiebreak.kaggle.wheels.house.read", lambda folder: type("House", (), {"torch": "cpu"}))
+    monkeypatch.setattr("tiebreak.kaggle.wheels.house.read", lambda folder: a_house(torch="cpu"))
     found = rehearse.check(pack, keep=tmp_path / "kept")
     judge = next(check for check in found.checks if check.name == "judge")
     assert judge.held is held

@@ -22,7 +22,7 @@ from tiebreak.environments import interpreter
 from tiebreak.errors import DataError, TiebreakError, UsageError
 from tiebreak.kaggle.wheels import closure, house, needs, own
 from tiebreak.kaggle.wheels.asking import PipError
-from tiebreak.kaggle.wheels.house import House
+from tiebreak.kaggle.wheels.house import House, Wheel
 from tiebreak.kaggle.wheels.target import Target
 from tiebreak.listening import Listener
 
@@ -286,3 +286,22 @@ def test_the_lock_installs_into_a_new_environment_and_pip_finds_nothing_broken(
     assert run("-m", "pip", "check") == "No broken requirements found.\n"
     assert run("-c", "import tiebreak; print(tiebreak.__version__)").strip() == tiebreak.__version__
     assert "__pycache__" not in {path.name for path in built.iterdir()}
+
+
+def test_what_another_python_leaves_to_its_image() -> None:
+    files = {
+        "numpy": "numpy-2.4.6-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+        "polars-runtime-32": "polars_runtime_32-2.1.0-cp311-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "rich": "rich-15.0.0-py3-none-any.whl",
+        "torch": "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl",
+    }
+    wheels = tuple(
+        Wheel(file=file, name=name, version=file.split("-")[1], sha256="0" * 64, bytes=1, image=name == "torch")
+        for name, file in files.items()
+    )
+    found = House(python="3.11", platform="manylinux_2_28_x86_64", wheels=wheels)
+    assert found.left_to_image("3.11") == []
+    assert found.left_to_image("3.12") == ["numpy"]
+    assert found.left_to_image("3.10") == ["numpy", "polars-runtime-32"]
+    assert found.on_kaggle().endswith("Kaggle's image has 3.12: there numpy will be the image's own")
+    assert found.model_copy(update={"python": "3.12"}).on_kaggle() == ""

@@ -147,6 +147,7 @@ def command(
     """Write a pack: notebook, wheels, and the judge with its base, ready for a competition without a network."""
     from tiebreak.kaggle import packing
     from tiebreak.kaggle.packing import making, reading
+    from tiebreak.kaggle.wheels.target import KAGGLE_PYTHON
     from tiebreak.listening import Listener
 
     given = {
@@ -170,6 +171,10 @@ def command(
         console.emit_json({"output": str(output), "seconds": round(packed.seconds, 2), **_document(packed)})
     else:
         _show(packed)
+    if told := packed.house.on_kaggle():
+        console.note(
+            f"note: {told} (--python {KAGGLE_PYTHON} brings the right ones; check then wants that Python here)"
+        )
     console.note(f"wrote {output} in {packed.seconds:.1f} s; next: tiebreak kaggle check {output}")
 
 

@@ -15,6 +15,7 @@ from tiebreak.kaggle.rehearse.memory import GIB
 from tiebreak.kaggle.rehearse.outcome import Rehearsal
 from tiebreak.kaggle.rehearse.rehearsal import FailedError, TooMuchError, run
 from tiebreak.kaggle.wheels import house
+from tiebreak.kaggle.wheels.target import KAGGLE_PYTHON
 from tiebreak.listening import SILENT, Listener
 
 MIB: Final = 2**20
@@ -29,7 +30,7 @@ class Check:
 
     Attributes:
         name: What.
-        held: Whether it is as it should be; None: this was not to be seen here.
+        held: Whether it is as it should be; None: not to be seen here, or to be known.
         found: What was found.
         error: What is wrong, whole.
     """
@@ -84,6 +85,7 @@ def check(pack: Layout, *, keep: Path, listener: Listener = SILENT, **options: A
         ("wheels", lambda: _wheels(pack)),
     ):
         found.checks.append(_look(name, look))
+    found.checks += _kaggle_python(pack) if found.good else []
     if not found.good:
         found.checks.append(Check("notebook", None, "not run"))
         return found
@@ -101,6 +103,12 @@ def check(pack: Layout, *, keep: Path, listener: Listener = SILENT, **options: A
     else:
         found.checks += _of_run(found.rehearsal, told.settings.otherwise)
     return found
+
+
+def _kaggle_python(pack: Layout) -> list[Check]:
+    """No fault: the notebook copes with another Python. But it has run here with the Python of the wheels alone."""
+    told = house.read(pack.wheels).on_kaggle()
+    return [Check("python", None, f"{told} (tiebreak kaggle pack --python {KAGGLE_PYTHON})")] if told else []
 
 
 def _look(name: str, look: Callable[[], str]) -> Check:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,7 +18,7 @@ from tiebreak.kaggle.layout import LOCK, WHEELHOUSE
 from tiebreak.kaggle.wheels import closure, downloading, locked, needs, own
 from tiebreak.kaggle.wheels.closure import Reached
 from tiebreak.kaggle.wheels.resolving import TORCH, Chosen, Torch
-from tiebreak.kaggle.wheels.target import PLATFORM, PYTHON, Target
+from tiebreak.kaggle.wheels.target import KAGGLE_PYTHON, PLATFORM, PYTHON, Target
 from tiebreak.listening import SILENT, Listener
 
 FORMAT: Final = 1
@@ -88,6 +89,21 @@ class House(BaseModel):
     def bytes(self) -> int:
         """Of all wheels."""
         return sum(wheel.bytes for wheel in self.wheels)
+
+    def left_to_image(self, python: str = KAGGLE_PYTHON) -> list[str]:
+        """Packages whose wheels do not fit another Python: there the image's own take their place."""
+        tags = Target(python, self.platform).tags
+        return [one.name for one in self.wheels if not one.image and not parse_wheel_filename(one.file)[3] & tags]
+
+    def on_kaggle(self) -> str:
+        """What becomes of it under Kaggle's Python; empty: it is for that one."""
+        if self.python == KAGGLE_PYTHON:
+            return ""
+        left = self.left_to_image()
+        return (
+            f"wheels for Python {self.python}, and Kaggle's image has {KAGGLE_PYTHON}: "
+            + (f"there {', '.join(left)} will be the image's own" if left else "they all fit that one, too")
+        )  # fmt: skip
 
     @property
     def lock(self) -> str:

@@ -15,6 +15,9 @@ from tiebreak.errors import UsageError
 KAGGLE: Final = "manylinux_2_28_x86_64"
 """Of an image of Kaggle: glibc 2.35, which takes whatever was built for 2.28."""
 
+KAGGLE_PYTHON: Final = "3.12"
+"""Of an image of Kaggle, since "Python 3.12 bump", github.com/Kaggle/docker-python/pull/1496."""
+
 PYTHON: Final = r"3\.\d+"
 PLATFORM: Final = r"manylinux_2_\d+_[a-z0-9_]+"
 
