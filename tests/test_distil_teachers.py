@@ -124,6 +124,7 @@ def killed_after(step: int, seen: list[Event]) -> Any:
     return report
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_with_gives_the_same_bytes(base: Path, labels: Path, tmp_path: Path) -> None:
     recipe = finetune_rows.recipe(base, max_steps=5, loss__preset="conflict", evaluation__every=2)
     finetune(recipe, VOTES, None, tmp_path / "whole", teachers=[labels])

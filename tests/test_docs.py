@@ -20,11 +20,30 @@ from tiebreak.comparisons import LABELS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Pages whose commands train or load networks: run by `make test-llm`.
-WITH_NETWORKS = {
-    "blend", "cascade", "distil", "engine", "finetune", "finetuned-judges", "generative", "plan-budget", "recipes",
-    "retrieval", "reward", "served", "synthesize", "teach", "weighting",
-}  # fmt: skip
+# Pages run with their slow blocks: they fetch wheels and rehearse notebooks.
+WHOLE = {"kaggle", "kaggle-pack", "rehearse"}
+# Pages run by `make test-llm`: their commands train or load networks, fetch wheels, or take their time.
+SLOW = WHOLE | {
+    "blend",
+    "cascade",
+    "deadline",
+    "distil",
+    "engine",
+    "finetune",
+    "finetuned-judges",
+    "flow",
+    "generative",
+    "kaggle-push",
+    "plan-budget",
+    "recipes",
+    "retrieval",
+    "reward",
+    "served",
+    "soft-labels",
+    "synthesize",
+    "teach",
+    "weighting",
+}
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SLOW_TOO = re.compile(r"^```(console|python)(?: slow)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SET_UP = re.compile(r"^\$ (make|git|pip|cd) ")
@@ -113,16 +132,15 @@ def commands(block: str) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=[pytest.mark.slow] * (page.stem in WITH_NETWORKS), id=page.name) for page in PAGES],
+    [pytest.param(page, marks=[pytest.mark.slow] * (page.stem in SLOW), id=page.name) for page in PAGES],
 )
 def test_every_block_of_the_page_runs(page: Path, files: Path, tmp_path: Path) -> None:
-    run(page, BLOCK, files, tmp_path)
+    run(page, SLOW_TOO if page.stem in WHOLE else BLOCK, files, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["README.md", "docs/kaggle.md", "docs/kaggle-pack.md"])
-def test_every_block_runs_the_slow_ones_too(name: str, files: Path, tmp_path: Path) -> None:
-    run(ROOT / name, SLOW_TOO, files, tmp_path)
+def test_every_block_of_the_readme_runs_the_slow_ones_too(files: Path, tmp_path: Path) -> None:
+    run(ROOT / "README.md", SLOW_TOO, files, tmp_path)
 
 
 def run(page: Path, blocks: re.Pattern[str], files: Path, tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def test_a_checkpoint_that_is_no_judge(tmp_path: Path) -> None:
         inspect(str(tmp_path / "language"))
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_a_submission(checkpoint: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     """S0's job with a tiny model."""
     made = cli(

@@ -14,10 +14,8 @@ import polars as pl
 import pytest
 
 from conftest import SHARED, tiebreak
-from test_docs import SLOW_TOO, files, run
 from tiebreak import predictions
 
-__all__ = ["files"]  # a fixture
 pytestmark = pytest.mark.slow
 REAL = SHARED / "raw" / "kaggle_test.csv"
 PROBABILITIES = ["winner_model_a", "winner_model_b", "winner_tie"]
@@ -89,10 +87,6 @@ def test_winners_and_a_test_file_in_parquet(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "id,winner"
     assert {line.split(",")[1] for line in lines[1:]} <= {"model_a", "model_b"}
-
-
-def test_every_block_of_the_page_runs_the_slow_ones_too(files: Path, tmp_path: Path) -> None:
-    run(Path(__file__).parents[1] / "docs" / "rehearse.md", SLOW_TOO, files, tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root can become somebody else")

@@ -64,7 +64,7 @@ def wrong_cells(header: list[str], rows: list[list[str]], form: dict[str, Any]) 
         for whole in WHOLES:
             total = sum(float(row[place[content]]) for content in whole & place.keys())
             if whole <= place.keys() and abs(total - 1) > ROUNDING:
-                return [f"row {number}: the probabilities add up to {total}"]
+                return [f"row {number}: the probabilities add up to {total:.9g}"]
     return []
 
 
