@@ -178,7 +178,7 @@ def prove(wheels: Sequence[Path], roots: Sequence[str], target: Target, provided
 
 
 def _misfits(path: Path, package: Package, target: Target) -> Iterator[str]:
-    if not parse_wheel_filename(path.name)[3] & target.tags:
+    if not target.takes(path.name):
         yield f"{path.name}: not for {target}"
     try:
         fits = SpecifierSet(package.python).contains(f"{target.python}.99")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -92,8 +91,8 @@ class House(BaseModel):
 
     def left_to_image(self, python: str = KAGGLE_PYTHON) -> list[str]:
         """Packages whose wheels do not fit another Python: there the image's own take their place."""
-        tags = Target(python, self.platform).tags
-        return [one.name for one in self.wheels if not one.image and not parse_wheel_filename(one.file)[3] & tags]
+        there = Target(python, self.platform)
+        return [one.name for one in self.wheels if not one.image and not there.takes(one.file)]
 
     def on_kaggle(self) -> str:
         """What becomes of it under Kaggle's Python; empty: it is for that one."""

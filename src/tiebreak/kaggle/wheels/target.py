@@ -6,9 +6,11 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import parse_wheel_filename
 
 from tiebreak.errors import UsageError
 
@@ -68,12 +70,16 @@ class Target:
                 found.append(f"{_LEGACY[minor]}_{machine}")
         return found
 
-    @property
+    @cached_property
     def tags(self) -> frozenset[Tag]:
         """Every tag of a wheel that it takes."""
         version = tuple(int(part) for part in self.python.split("."))
         own = "cp" + self.python.replace(".", "")
         return frozenset(self._tags(version, own))
+
+    def takes(self, file: str) -> bool:
+        """Whether a wheel of this name can be installed there."""
+        return not self.tags.isdisjoint(parse_wheel_filename(file)[3])
 
     def _tags(self, version: tuple[int, ...], own: str) -> Iterator[Tag]:
         yield from cpython_tags(version, [own], self.platforms)
