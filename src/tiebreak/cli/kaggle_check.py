@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tiebreak.cli import console, options, rehearsing
+from tiebreak.cli import console, options, rehearsing, stopping
 
 if TYPE_CHECKING:
     from tiebreak.kaggle.rehearse import Checked
@@ -41,7 +41,7 @@ def command(
     from tiebreak.kaggle.layout import Layout
 
     rehearsing.settle(isolation, mounts)
-    with rehearsing.stoppable(), tempfile.TemporaryDirectory(prefix="tiebreak-check-") as folder:
+    with stopping.stoppable(), tempfile.TemporaryDirectory(prefix="tiebreak-check-") as folder:
         found = rehearse.check(
             Layout(pack), keep=Path(folder), test=test, sample=sample, base=base, memory=memory, isolation=isolation,
             interpreter=interpreter, mounts=mounts, listener=rehearsing.listener(),

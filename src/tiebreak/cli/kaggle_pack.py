@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from tiebreak.cli import console, options
+from tiebreak.cli import console, options, stopping
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
@@ -166,7 +166,8 @@ def command(
     if dry_run:
         _dry_run(plan, output, as_json)
         return
-    packed = packing.write(plan, output, Listener(console.note, console.progress))
+    with stopping.stoppable():
+        packed = packing.write(plan, output, Listener(console.note, console.progress))
     if as_json:
         console.emit_json({"output": str(output), "seconds": round(packed.seconds, 2), **_document(packed)})
     else:

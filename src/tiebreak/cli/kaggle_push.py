@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from tiebreak.cli import console, kaggle_client, options
+from tiebreak.cli import console, kaggle_client, options, stopping
 from tiebreak.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _push(pack: Layout, wishes: Wishes, wait: bool, as_json: bool) -> None:
 
     document: dict[str, Any] = {"pack": str(pack.root)}
     client = kaggle_client.client()
-    with remote.session(pack, client, wishes, client.listener) as session:
+    with stopping.stoppable(), remote.session(pack, client, wishes, client.listener) as session:
         done = remote.send(session)
         document["done"] = [asdict(one) for one in done]
         if not as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tiebreak.cli import console, options, rehearsing
+from tiebreak.cli import console, options, rehearsing, stopping
 from tiebreak.errors import UsageError
 
 EPILOG = """
@@ -56,7 +56,7 @@ def command(
     rehearsing.settle(isolation, mounts)
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is not a directory", mend=f"mkdir -p {output.parent}")
-    with rehearsing.stoppable():
+    with stopping.stoppable():
         ran = rehearse.run(
             Layout(pack), test=test, sample=sample, rows=rows, memory=memory, hours=hours, keep=output, base=base,
             isolation=isolation, interpreter=interpreter, mounts=mounts, listener=rehearsing.listener(),  # type: ignore[arg-type]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -67,20 +64,6 @@ Mounts = Annotated[
         help="How the input folder is laid out: new (datasets/OWNER/SLUG) or old (SLUG); Kaggle has had both.",
     ),
 ]
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does: what it started is ended, what it laid out is removed."""
-
-    def stop(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def settle(isolation: str, mounts: str) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from tiebreak.errors import ResourceError, UsageError
@@ -82,13 +84,19 @@ def _readable(line: str) -> str:
 
 
 def pip(
-    arguments: Sequence[str], what: str, *, target: Target | None = None, heard: Callable[[str], None] = _unheard
+    arguments: Sequence[str],
+    what: str,
+    room: Path,
+    *,
+    target: Target | None = None,
+    heard: Callable[[str], None] = _unheard,
 ) -> None:
     """Run pip.
 
     Args:
         arguments: Its command and options.
         what: What fails if it does, for the message.
+        room: The folder of its temporary files.
         target: The machine that markers are evaluated for; None: this one.
         heard: Called with each line of what it says, as it says it.
 
@@ -104,7 +112,10 @@ def pip(
     said: list[str] = []
     how = ["-m", "pip"] if target is None else ["-c", _FOR_TARGET, json.dumps(target.environments[-1])]
     command = [sys.executable, "-P", *how, *_ALWAYS, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    variables = {**os.environ, "TMPDIR": str(room)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables
+    ) as running:
         assert running.stdout is not None  # noqa: S101 - it is a pipe
         try:
             for line in running.stdout:

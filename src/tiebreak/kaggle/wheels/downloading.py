@@ -6,10 +6,10 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tiebreak import storage
-from tiebreak.errors import DataError, ResourceError
+from tiebreak.errors import DataError
+from tiebreak.kaggle.wheels import cache
 from tiebreak.kaggle.wheels.asking import LOOKS_AT, pip
 from tiebreak.kaggle.wheels.resolving import Chosen
 from tiebreak.kaggle.wheels.target import Target
@@ -32,28 +32,16 @@ def fetch(wheels: Sequence[Chosen], target: Target, directory: Path, listener: L
         PipError: One is no longer there, or has another sha256 than it had.
         ResourceError: The disk is full or the cache cannot be written.
     """
-    cache = _cache()
-    missing = [wheel for wheel in wheels if not _whole(cache, wheel)]
+    kept = cache.folder()
+    missing = [wheel for wheel in wheels if not _whole(kept, wheel)]
     if missing:
         with listener.progress("wheels", len(missing), "wheels") as advance:
-            _download(missing, target, cache, lambda line: advance(line.startswith(LOOKS_AT)))
-    return [_place(cache / wheel.sha256 / wheel.file, directory / wheel.file) for wheel in wheels]
+            _download(missing, target, kept, lambda line: advance(line.startswith(LOOKS_AT)))
+    return [_place(kept / wheel.sha256 / wheel.file, directory / wheel.file) for wheel in wheels]
 
 
-def _cache() -> Path:
-    folder = storage.cache_folder() / "wheels"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            f"the cache {folder} cannot be made: {error.strerror or error}",
-            mend=f"{storage.CACHE}=FOLDER with a folder that can be written",
-        ) from error
-    return folder
-
-
-def _whole(cache: Path, wheel: Chosen) -> bool:
-    path = cache / wheel.sha256 / wheel.file
+def _whole(kept: Path, wheel: Chosen) -> bool:
+    path = kept / wheel.sha256 / wheel.file
     if not path.is_file():
         return False
     if storage.sha256(path) == wheel.sha256:
@@ -62,19 +50,19 @@ def _whole(cache: Path, wheel: Chosen) -> bool:
     return False
 
 
-def _download(wheels: Sequence[Chosen], target: Target, cache: Path, heard: Callable[[str], None]) -> None:
-    with TemporaryDirectory(prefix="coming-", dir=cache) as folder:
-        lock = Path(folder, "requirements.txt")
+def _download(wheels: Sequence[Chosen], target: Target, kept: Path, heard: Callable[[str], None]) -> None:
+    with cache.room() as folder:
+        lock = folder / "requirements.txt"
         lock.write_text("".join(line(wheel) for wheel in wheels), encoding="utf-8")
-        asked = ["--no-deps", "--require-hashes", *target.options, "--dest", folder, "--requirement", str(lock)]
-        pip(["download", *asked], f"{len(wheels)} wheels for {target} cannot be fetched", heard=heard)
+        asked = ["--no-deps", "--require-hashes", *target.options, "--dest", str(folder), "--requirement", str(lock)]
+        pip(["download", *asked], f"{len(wheels)} wheels for {target} cannot be fetched", folder, heard=heard)
         for wheel in wheels:
-            path = Path(folder, wheel.file)
+            path = folder / wheel.file
             if not path.is_file() or storage.sha256(path) != wheel.sha256:
                 raise DataError(f"pip did not bring {wheel.file}", expected=f"sha256 {wheel.sha256}")
-            kept = cache / wheel.sha256
-            kept.mkdir(exist_ok=True)
-            path.replace(kept / wheel.file)
+            place = kept / wheel.sha256
+            place.mkdir(exist_ok=True)
+            path.replace(place / wheel.file)
 
 
 def line(wheel: Chosen) -> str:

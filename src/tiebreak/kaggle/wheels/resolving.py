@@ -10,8 +10,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import distributions
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -21,7 +19,7 @@ from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 
 from tiebreak.errors import DataError
-from tiebreak.kaggle.wheels import closure
+from tiebreak.kaggle.wheels import cache, closure
 from tiebreak.kaggle.wheels.asking import LOOKS_AT, PipError, pip
 from tiebreak.kaggle.wheels.closure import Package, Reached
 from tiebreak.kaggle.wheels.target import Target
@@ -210,12 +208,12 @@ def _report(
     requirements: Sequence[str], pins: Mapping[str, str], target: Target, heard: Callable[[str], None]
 ) -> tuple[dict[str, tuple[str, str]], dict[str, Package]]:
     """What pip would install: by canonical name the file with its sha256, and what the package says of itself."""
-    with TemporaryDirectory(prefix="tiebreak-") as folder:
-        report, bounds = Path(folder, "report.json"), Path(folder, "constraints.txt")
+    with cache.room() as folder:
+        report, bounds = folder / "report.json", folder / "constraints.txt"
         bounds.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()), encoding="utf-8")
-        asked = ["--target", str(Path(folder, "nothing")), *target.options, "--constraint", str(bounds), *requirements]
+        asked = ["--target", str(folder / "nothing"), *target.options, "--constraint", str(bounds), *requirements]
         what = f"the wheels for {target} cannot be resolved"
-        pip(["install", "--dry-run", "--report", str(report), *asked], what, target=target, heard=heard)
+        pip(["install", "--dry-run", "--report", str(report), *asked], what, folder, target=target, heard=heard)
         document = json.loads(report.read_text(encoding="utf-8"))
     files: dict[str, tuple[str, str]] = {}
     packages: dict[str, Package] = {}
