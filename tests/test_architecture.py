@@ -24,6 +24,7 @@ TABLES = {
     "storage",
     "locking",
     "listening",
+    "stopping",
     "environments",
     "bundle",
     "samples",

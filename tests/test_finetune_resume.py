@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 
 import finetune_rows
 from tiebreak.errors import GateError, StoppedError
+from tiebreak.stopping import Stopper
 from tiebreak.train.finetune.fit import Fitted, fit
 from tiebreak.train.finetune.folding import parts
 from tiebreak.train.finetune.progress import Event, Said, Saved, Started, Stepped, Validated
 from tiebreak.train.finetune.recipe import Recipe
-from tiebreak.train.finetune.stopping import Stopper
 
 IDENTITY = {"data": "d", "recipe": "r"}
 VOTES = finetune_rows.votes(40)

@@ -444,6 +444,38 @@ def test_ctrl_c_stops_everybody_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert processes(tmp_path / "p.parquet.parts") == []
 
 
+def test_ctrl_c_that_comes_twice_leaves_nobody_behind(tmp_path: Path) -> None:
+    """Polars raises KeyboardInterrupt by itself where Ctrl-C meets it; Python's own came after it, while workers ended."""
+    heard = []
+
+    def press(rows: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        heard.append(rows)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict_local(iter([rows()]), plan(tmp_path / "p.parquet"), predict.Progress(advance=press))
+    assert heard == [CHUNK]
+    assert processes(tmp_path / "p.parquet.parts") == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_does_not_wait_for_those_who_take_their_time(tmp_path: Path) -> None:
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); time.sleep(90)"
+    )
+    crew = fleet.Crew((0,), [sys.executable, "-c", deaf], {}, tmp_path / "log")
+    crew.start()
+    assert crew.process is not None
+    process = crew.process
+    while "here" not in (tmp_path / "log").read_text():
+        time.sleep(0.01)
+    threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        fleet.stop([crew])
+    assert process.wait(10) == -signal.SIGKILL
+
+
 # Started by somebody else
 
 

@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tiebreak.cli import console, options, rehearsing, stopping
+from tiebreak.cli import console, options, rehearsing
+from tiebreak.stopping import stoppable
 
 if TYPE_CHECKING:
     from tiebreak.kaggle.rehearse import Checked
@@ -41,7 +42,7 @@ def command(
     from tiebreak.kaggle.layout import Layout
 
     rehearsing.settle(isolation, mounts)
-    with stopping.stoppable(), tempfile.TemporaryDirectory(prefix="tiebreak-check-") as folder:
+    with stoppable(), tempfile.TemporaryDirectory(prefix="tiebreak-check-") as folder:
         found = rehearse.check(
             Layout(pack), keep=Path(folder), test=test, sample=sample, base=base, memory=memory, isolation=isolation,
             interpreter=interpreter, mounts=mounts, listener=rehearsing.listener(),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from tiebreak.cli import console, kaggle_client, options, stopping
+from tiebreak.cli import console, kaggle_client, options
 from tiebreak.errors import UsageError
+from tiebreak.stopping import stoppable
 
 if TYPE_CHECKING:
     from tiebreak.kaggle.layout import Layout
@@ -103,7 +104,7 @@ def _push(pack: Layout, wishes: Wishes, wait: bool, as_json: bool) -> None:
 
     document: dict[str, Any] = {"pack": str(pack.root)}
     client = kaggle_client.client()
-    with stopping.stoppable(), remote.session(pack, client, wishes, client.listener) as session:
+    with stoppable(), remote.session(pack, client, wishes, client.listener) as session:
         done = remote.send(session)
         document["done"] = [asdict(one) for one in done]
         if not as_json:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tiebreak.cli import console, options, rehearsing, stopping
+from tiebreak.cli import console, options, rehearsing
 from tiebreak.errors import UsageError
+from tiebreak.stopping import stoppable
 
 EPILOG = """
 Examples:
@@ -56,7 +57,7 @@ def command(
     rehearsing.settle(isolation, mounts)
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is not a directory", mend=f"mkdir -p {output.parent}")
-    with stopping.stoppable():
+    with stoppable():
         ran = rehearse.run(
             Layout(pack), test=test, sample=sample, rows=rows, memory=memory, hours=hours, keep=output, base=base,
             isolation=isolation, interpreter=interpreter, mounts=mounts, listener=rehearsing.listener(),  # type: ignore[arg-type]

@@ -111,12 +111,17 @@ def _threads(workers: int) -> dict[str, str]:
 
 
 def stop(crews: Sequence[Crew]) -> None:
-    """End all of them, first asked and then made to."""
-    for crew in crews:
-        if crew.process is not None and crew.process.poll() is None:
-            crew.process.terminate()
-    for crew in crews:
-        crew.stop()
+    """End all of them, first asked and then made to; whoever presses Ctrl-C again does not want to wait."""
+    try:
+        for crew in crews:
+            if crew.process is not None and crew.process.poll() is None:
+                crew.process.terminate()
+        for crew in crews:
+            crew.stop()
+    except KeyboardInterrupt:
+        for crew in crews:
+            crew.kill()
+        raise
 
 
 def cause(code: int) -> str:

@@ -8,6 +8,7 @@ too the run stops, and all finished parts are kept.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 import uuid
@@ -28,6 +29,7 @@ from tiebreak.predict.pool import Chunk, Claim, Job, Pool, weigh
 from tiebreak.predict.progress import SILENT, Progress
 from tiebreak.predict.run import Run, Source, chunks, finish
 from tiebreak.predict.worker import Rank
+from tiebreak.stopping import Stopper
 
 Make = Callable[[Path, Path, int], list[fleet.Crew]]
 """From the parts, a log and a number of workers to the processes to start."""
@@ -114,21 +116,31 @@ class Shift:
         self.crews = make(parts.directory, self.pool.directory / "launcher.log", plan.workers)
         self.spool = Spool(tables, parts, self.pool, plan.chunk_rows)
         self.watch = Watch(self.pool, parts, self.spool, progress)
+        # Polars raises KeyboardInterrupt by itself where Ctrl-C meets it, and Python's own would follow in the middle
+        # of the farewell: workers would be left behind.
+        self.stopper = Stopper((signal.SIGINT,))
 
     def __enter__(self) -> Self:
+        self.stopper.__enter__()
         self.spool.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        fleet.stop(self.crews)
-        self.spool.end()
+        try:
+            fleet.stop(self.crews)
+        finally:
+            self.stopper.__exit__()
+            self.spool.end()
 
     def over(self) -> bool:
         """Look once: start whoever has work, help where somebody died; whether all is done.
 
         Raises:
+            KeyboardInterrupt: Ctrl-C was pressed since the last look.
             TiebreakError: The input or the judge is at fault.
         """
+        if self.stopper.asked:
+            raise KeyboardInterrupt
         if self.watch.all_done():
             return True
         for crew in self.crews:

@@ -19,9 +19,9 @@ from tiebreak.comparisons import SOFT
 from tiebreak.errors import DataError, StoppedError, UsageError
 from tiebreak.predict import Progress, lock
 from tiebreak.predict.progress import SILENT
+from tiebreak.stopping import Stopper
 from tiebreak.teach.labelling.planning import Plan, Task
 from tiebreak.teach.labelling.routing import Routes
-from tiebreak.train.finetune.stopping import Stopper
 
 IDENTITY: Final = "tiebreak.labels"
 """Key in the metadata of the output under which the fingerprint of its run stands."""

@@ -22,11 +22,11 @@ from tiebreak.judges.generative.writers import writer as _writer
 from tiebreak.judges.generative.writing import Writer
 from tiebreak.judges.runtime import Runtime
 from tiebreak.predict import lock
+from tiebreak.stopping import Stopper
 from tiebreak.teach.synthesizing import pairing
 from tiebreak.teach.synthesizing.pairing import Paired
 from tiebreak.teach.synthesizing.planning import ANSWERS, Plan
 from tiebreak.teach.synthesizing.writing import write
-from tiebreak.train.finetune.stopping import Stopper
 
 IDENTITY: Final = "tiebreak.synthesis"
 """Key in the metadata of the answers and the pairs under which the fingerprint of their run stands."""

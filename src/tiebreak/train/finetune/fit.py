@@ -16,6 +16,7 @@ from tiebreak.errors import GateError, StoppedError, UsageError
 from tiebreak.judges.base import tokenizer
 from tiebreak.judges.model import JudgeModel
 from tiebreak.render import Renderer
+from tiebreak.stopping import Stopper
 from tiebreak.train.finetune import doctor, modelling, optimisers, processes, restoring, sharding, starting, weighting
 from tiebreak.train.finetune.checkpoints import Best, Checkpoints, State
 from tiebreak.train.finetune.collating import Steps, count_steps, order, render
@@ -26,7 +27,6 @@ from tiebreak.train.finetune.padding import pad
 from tiebreak.train.finetune.progress import Callback, Figures, Record, Said, Saved, Started, Stepped, Validated
 from tiebreak.train.finetune.recipe import Recipe
 from tiebreak.train.finetune.slow_copy import LearningProgress
-from tiebreak.train.finetune.stopping import Stopper
 from tiebreak.train.finetune.validation import HeldOut
 
 

@@ -13,12 +13,12 @@ import polars as pl
 
 from tiebreak import storage
 from tiebreak.judges.finetuned import FinetunedJudge
+from tiebreak.stopping import Stopper
 from tiebreak.train.finetune import bundling, folding, outcomes, processes, self_distilling, starting, teachers, working
 from tiebreak.train.finetune.fit import check, fit
 from tiebreak.train.finetune.outcomes import Outcome
 from tiebreak.train.finetune.progress import Callback, Finished, Said, silence
 from tiebreak.train.finetune.recipe import Recipe
-from tiebreak.train.finetune.stopping import Stopper
 from tiebreak.train.finetune.working import DONE, PREDICTIONS, Place
 
 __all__ = ["Outcome", "finetune"]
