@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,16 +17,18 @@ import pytest
 
 from kaggle_wheels import only, wheel
 from tiebreak.errors import ResourceError
-from tiebreak.kaggle.wheels import cache
+from tiebreak.kaggle.wheels import cache, resolving
+from tiebreak.kaggle.wheels.target import Target
+from tiebreak.storage import sha256
 
 HOLDS = (
     "from tiebreak.kaggle.wheels import cache\nwith cache.room() as room:\n    print(room, flush=True)\n    input()\n"
 )
 RESOLVES = """
-from tiebreak.cli import stopping
+from tiebreak.stopping import stoppable
 from tiebreak.kaggle.wheels import resolving
 from tiebreak.kaggle.wheels.target import Target
-with stopping.stoppable():
+with stoppable():
     resolving.resolve(["large==1.0"], Target())
 """
 
@@ -82,51 +85,100 @@ def test_a_cache_that_cannot_be_made_is_said(tmp_path: Path, monkeypatch: pytest
         pass
 
 
-class Stalled(BaseHTTPRequestHandler):
-    """An index that sends half a wheel, and then nothing more."""
+class Listed(BaseHTTPRequestHandler):
+    """An index of one wheel, which does not know of HEAD."""
 
     def do_GET(self) -> None:
-        site: Site = self.server  # type: ignore[assignment]
-        listing = f'<a href="/{site.wheel.name}">{site.wheel.name}</a>'.encode()
-        body = site.wheel.read_bytes() if self.path.endswith(".whl") else listing
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
         if self.path.endswith(".whl"):
-            self.wfile.write(body[: len(body) // 2])
-            site.sent.set()
-            site.over.wait(60)
+            self.wheel(self.server.wheel.read_bytes())  # type: ignore[attr-defined]
         else:
-            self.wfile.write(body)
+            name = self.server.wheel.name  # type: ignore[attr-defined]
+            digest = sha256(self.server.wheel)  # type: ignore[attr-defined]
+            self.answer(200, f'<a href="/{name}#sha256={digest}">{name}</a>'.encode())
+
+    def wheel(self, body: bytes) -> None:
+        self.answer(200, body)
+
+    def answer(self, code: int, body: bytes, *headers: tuple[str, str], send: int | None = None) -> None:
+        self.send_response(code)
+        for name, value in (("Content-Type", "text/html"), ("Content-Length", str(len(body))), *headers):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[:send])
+        self.server.bytes += len(body[:send])  # type: ignore[attr-defined]
 
     def log_message(self, *_: object) -> None: ...
+
+
+class Stalled(Listed):
+    """Sends half a wheel, and then nothing more."""
+
+    def wheel(self, body: bytes) -> None:
+        self.answer(200, body, send=len(body) // 2)
+        self.server.sent.set()  # type: ignore[attr-defined]
+        self.server.over.wait(60)  # type: ignore[attr-defined]
+
+
+class Ranged(Listed):
+    """Sends any part of a wheel."""
+
+    def do_HEAD(self) -> None:
+        self.answer(200, self.server.wheel.read_bytes(), ("Accept-Ranges", "bytes"), send=0)  # type: ignore[attr-defined]
+
+    def wheel(self, body: bytes) -> None:
+        first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        told = ("Content-Range", f"bytes {first}-{last}/{len(body)}")
+        self.answer(206, body[first : last + 1], ("Accept-Ranges", "bytes"), told)
 
 
 class Site(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, file: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Stalled)
-        self.wheel, self.sent, self.over = file, threading.Event(), threading.Event()
+    def __init__(self, file: Path, kind: type[Listed]) -> None:
+        super().__init__(("127.0.0.1", 0), kind)
+        self.wheel, self.bytes, self.sent, self.over = file, 0, threading.Event(), threading.Event()
+
+
+Serve = Callable[[type[Listed]], Site]
 
 
 @pytest.fixture
-def stalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Path) -> Iterator[Site]:
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Path) -> Iterator[Serve]:
+    """Lets pip know of an index with one wheel of a megabyte."""
     only(tmp_path / "nothing", monkeypatch, place.parent)
     monkeypatch.delenv("PIP_NO_INDEX")
-    with Site(wheel(tmp_path / "site", "large", content="#" * 2**20)) as site:
-        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{site.server_port}/")
-        threading.Thread(target=site.serve_forever, daemon=True).start()
-        yield site
-        site.over.set()
-        site.shutdown()
+    file = wheel(tmp_path / "site", "large", content="#" * 2**20)
+    with ExitStack() as stack:
+
+        def start(kind: type[Listed]) -> Site:
+            site = stack.enter_context(Site(file, kind))
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{site.server_port}/")
+            threading.Thread(target=site.serve_forever, daemon=True).start()
+            stack.callback(site.shutdown)
+            stack.callback(site.over.set)
+            return site
+
+        yield start
+
+
+def test_what_a_wheel_needs_is_read_from_its_end(serve: Serve) -> None:
+    site = serve(Ranged)
+    (found,) = resolving.resolve(["large"], Target()).wheels
+    assert (found.file, found.sha256) == (site.wheel.name, sha256(site.wheel))
+    assert site.bytes < 2**16
+
+
+def test_an_index_without_parts_of_files_will_do(serve: Serve) -> None:
+    site = serve(Listed)
+    (found,) = resolving.resolve(["large"], Target()).wheels
+    assert (found.file, found.sha256) == (site.wheel.name, sha256(site.wheel))
+    assert site.bytes > 2**20
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_killed_in_the_middle_of_a_wheel_nothing_stays(number: int, stalled: Site, place: Path, tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_a_wheel_nothing_stays(number: int, serve: Serve, place: Path, tmp_path: Path) -> None:
     """pip keeps what it has fetched when it is killed: 44 GB were found in a folder for temporary files."""
-    temporary = tmp_path / "temporary"
+    stalled, temporary = serve(Stalled), tmp_path / "temporary"
     temporary.mkdir()
     with subprocess.Popen(
         [sys.executable, "-c", RESOLVES], env={**os.environ, "TMPDIR": str(temporary)}, start_new_session=True

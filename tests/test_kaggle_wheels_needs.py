@@ -116,6 +116,25 @@ def test_what_is_not_installed_has_the_bounds_of_the_extras(monkeypatch: pytest.
     assert needs.pinned("jinja2") == "jinja2"
 
 
+def test_vllm_decides_the_versions_beside_it_where_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = manifest("generative", base=None, adapter=True, backend="vllm")
+    there = {"numpy": "2.4.0", "torch": "2.13.0+cpu", "peft": "0.21.2"}
+
+    def some(name: str) -> str:
+        if name not in there:
+            raise needs.PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(needs, "version", some)
+    found = needs.of(judge, tmp_path)
+    assert {"numpy>=1.26", "peft>=0.18", "torch>=2.6", "vllm==0.32.0"} < set(found)
+    there["vllm"] = "0.31.1"
+    found = needs.of(judge, tmp_path)
+    assert {"numpy==2.4.0", "peft==0.21.2", "torch==2.13.0", "vllm==0.31.1"} < set(found)
+
+
 def test_a_build_is_no_part_of_a_pin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(needs, "version", lambda name: "2.13.0+cpu")
     assert needs.pinned("torch") == "torch==2.13.0"

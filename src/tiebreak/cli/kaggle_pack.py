@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from tiebreak.cli import console, options, stopping
+from tiebreak.cli import console, options
 from tiebreak.errors import UsageError
+from tiebreak.stopping import stoppable
 
 if TYPE_CHECKING:
     from tiebreak.kaggle.packing import Packed, Plan
@@ -122,7 +123,10 @@ def command(
         ),
     ] = None,
     platform: Annotated[
-        str | None, typer.Option(rich_help_panel=WHEELS, help="Newest manylinux tag. [default: manylinux_2_28_x86_64]")
+        str | None,
+        typer.Option(
+            rich_help_panel=WHEELS, help="Newest manylinux tag. [default: manylinux_2_28_x86_64, with vLLM 2_35]"
+        ),
     ] = None,
     requirement: Annotated[
         list[str] | None,
@@ -166,7 +170,7 @@ def command(
     if dry_run:
         _dry_run(plan, output, as_json)
         return
-    with stopping.stoppable():
+    with stoppable():
         packed = packing.write(plan, output, Listener(console.note, console.progress))
     if as_json:
         console.emit_json({"output": str(output), "seconds": round(packed.seconds, 2), **_document(packed)})

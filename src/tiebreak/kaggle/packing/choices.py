@@ -112,7 +112,7 @@ class Choices(BaseModel):
         needs_gpu: Whether the embedded judge is to do all rows where there is no GPU; None goes by the size.
         hours: Hours that Kaggle gives a run; half an hour is kept in reserve, or a quarter of a shorter run.
         python: Minor version of the notebook's Python; None is the running one's.
-        platform: Newest manylinux tag of the wheels.
+        platform: Newest manylinux tag of the wheels; None is manylinux_2_28, with vLLM the newest that Kaggle takes.
         requirements: Further requirements that are packed, or other versions of those that are.
         torch: cpu packs a build without CUDA, which Kaggle's own replaces there; cuda one with.
         bases: Where base models lie here, if not where they were at training.
@@ -143,7 +143,7 @@ class Choices(BaseModel):
     needs_gpu: bool | None = None
     hours: Annotated[float, Field(gt=0, le=24)] = 9.0
     python: Annotated[str, AfterValidator(_python)] | None = None
-    platform: Annotated[str, AfterValidator(_platform)] = KAGGLE
+    platform: Annotated[str, AfterValidator(_platform)] | None = None
     requirements: tuple[str, ...] = ()
     torch: Literal["cpu", "cuda"] = "cpu"
     bases: tuple[str, ...] = ()
@@ -170,7 +170,8 @@ class Choices(BaseModel):
     @property
     def target(self) -> Target:
         """The machine that the wheels are for."""
-        return Target(platform=self.platform) if self.python is None else Target(self.python, self.platform)
+        platform = self.platform or KAGGLE
+        return Target(platform=platform) if self.python is None else Target(self.python, platform)
 
     @property
     def working_hours(self) -> float:

@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from tiebreak import bundle, judges
 from tiebreak.errors import MissingExtraError, UsageError
 from tiebreak.judges import Runtime
@@ -17,6 +19,7 @@ from tiebreak.kaggle.packing.portable import Portable
 from tiebreak.kaggle.packing.texts import Subject
 from tiebreak.kaggle.settings import Predicting
 from tiebreak.kaggle.wheels import needs
+from tiebreak.kaggle.wheels.target import NEWEST
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ def plan(choices: Choices) -> Plan:
     needs_gpu, why = _needs_gpu(choices, subject)
     found = needs.of(original, directory, backend=choices.backend, bases=choices.bases)
     wanted = needs.override(found, choices.requirements)
+    if choices.platform is None and any(Requirement(text).name == needs.LEADING for text in wanted):
+        choices = choices.model_copy(update={"platform": NEWEST})
     notes = [*competition.submission.notes(), *(judge.notes if judge else ()), *why, *_licences(choices, subject)]
     notes += [*_base_licence(choices, judge), *(f"said at training: {one}" for one in texts.findings(original))]
     if needs_gpu and machine == "cpu":

@@ -51,10 +51,11 @@ needs_gpu: null
 # Hours that a run may take on Kaggle; half an hour of them is kept in reserve.
 hours: 9
 
-# Wheels: Python of Kaggle's image (null: the one that packs), the newest manylinux tag that it takes, further
-# requirements or other versions (["numpy==2.2.6"]), and the build of torch: the cpu one gives way to the image's own.
+# Wheels: Python of Kaggle's image (null: the one that packs), the newest manylinux tag (null: manylinux_2_28_x86_64;
+# with vLLM manylinux_2_35_x86_64, as new as the image takes), further requirements or other versions
+# (["numpy==2.2.6"]), and the build of torch: the cpu one gives way to the image's own.
 python: null
-platform: manylinux_2_28_x86_64
+platform: null
 requirements: []
 torch: cpu
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from tiebreak.errors import ResourceError, UsageError
-from tiebreak.kaggle.wheels.target import Target
+from tiebreak.kaggle.wheels.target import NEWEST, Target
 
 LOOKS_AT: Final = ("Collecting ", "Processing ")
 """What pip says of each package that it looks at, from afar or on this disk."""
@@ -29,6 +29,7 @@ _UNREACHABLE: Final = re.compile(
     r"NewConnectionError|ConnectTimeoutError|ReadTimeoutError|NameResolutionError|MaxRetryError|ProxyError|"
     r"connection (was )?broken|Failed to establish"
 )
+_DENIED: Final = re.compile(r"\b[45]\d\d (Client|Server) Error\b.* for url")
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+@")
 _VERSIONS: Final = re.compile(r"\(from versions: (?:.*, )?((?:[^,()]+, ){4}[^,()]+)\)")
 _LINES: Final = 8
@@ -53,10 +54,12 @@ class PipError(ResourceError):
 
     Attributes:
         unreachable: Whether that was for want of a network, so that asking again is of no use.
+        denied: Whether the index answered, and refused: it may not know of HEAD, or of parts of a file.
     """
 
     def __init__(self, what: str, said: str) -> None:
         self.unreachable = _UNREACHABLE.search(said) is not None
+        self.denied = _DENIED.search(said) is not None
         told = "".join(f"\n  pip: {_readable(line)}" for line in self._lines(said))
         if self.unreachable:
             super().__init__(
@@ -66,7 +69,8 @@ class PipError(ResourceError):
         else:
             super().__init__(
                 f"{what}{told}\n", expected="wheels of each package for this platform, on the index that pip is set to",
-                mend="--with NAME==VERSION takes another version of a package",
+                mend=f"--with NAME==VERSION takes another version of a package, --platform {NEWEST} newer wheels, as "
+                "Kaggle's image does",
             )  # fmt: skip
 
     def _lines(self, said: str) -> list[str]:

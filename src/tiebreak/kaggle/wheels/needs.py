@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +21,16 @@ from tiebreak import bundle, judges
 from tiebreak.bundle import Manifest
 from tiebreak.errors import BundleError, TiebreakError, UsageError
 from tiebreak.judges import base as models
+from tiebreak.judges.generative.vllm.place import VERSION as TRIED
 
 CORE: Final = ("numpy", "polars", "pydantic", "rich", "safetensors", "typer")
 NETWORK: Final = ("accelerate", "jinja2", "torch", "transformers")
 """accelerate places weights on GPUs, jinja2 reads chat templates; transformers asks for neither by itself."""
 
-_BACKENDS: Final = {"vllm": "vllm", "openai": "openai"}
+LEADING: Final = "vllm"
+"""It names the versions of torch, transformers and a hundred more, which are those of no environment but its own."""
+
+_BACKENDS: Final = {"vllm": LEADING, "openai": "openai"}
 
 
 def of(
@@ -34,7 +39,7 @@ def of(
     """The requirements of prediction with a judge, sorted by name.
 
     What is installed is pinned to its version: what was tested is what is shipped. What is not has the bounds of
-    tiebreak's own extras.
+    tiebreak's own extras. Beside vLLM, where that is not installed, nothing else is pinned: it decides.
 
     Args:
         manifest: What its `judge.json` says.
@@ -48,7 +53,8 @@ def of(
     found = names(manifest, directory, backend=backend)
     for base in bases if judges.has_network(manifest) else ():
         found |= _of_base(str(base))
-    return tuple(pinned(name) for name in sorted(found))
+    version_of = bounded if LEADING in found and not is_installed(LEADING) else pinned
+    return tuple(pinned(name) if name == LEADING else version_of(name) for name in sorted(found))
 
 
 def names(manifest: Manifest, directory: Path, *, backend: str | None = None) -> set[str]:
@@ -117,7 +123,20 @@ def pinned(name: str) -> str:
     try:
         return f"{name}=={Version(version(name)).public}"
     except PackageNotFoundError:
-        return f"{name}{floors().get(canonicalize_name(name), '')}"
+        return f"{name}=={TRIED}" if name == LEADING else bounded(name)
+
+
+def bounded(name: str) -> str:
+    """A requirement of any version that tiebreak runs with."""
+    return f"{name}{floors().get(canonicalize_name(name), '')}"
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package is in the running environment."""
+    with suppress(PackageNotFoundError):
+        version(name)
+        return True
+    return False
 
 
 def floors() -> dict[str, str]:
@@ -157,7 +176,7 @@ def loosened(requirement: str) -> str:
     In an image with another Python a package of the image may take its place. What a user asked for stays as it is.
     """
     name = Requirement(requirement).name
-    return f"{name}{floors().get(canonicalize_name(name), '')}" if requirement == pinned(name) else requirement
+    return bounded(name) if requirement == pinned(name) else requirement
 
 
 def least(name: str) -> str:

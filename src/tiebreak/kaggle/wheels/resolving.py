@@ -19,7 +19,7 @@ from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 
 from tiebreak.errors import DataError
-from tiebreak.kaggle.wheels import cache, closure
+from tiebreak.kaggle.wheels import cache, closure, needs
 from tiebreak.kaggle.wheels.asking import LOOKS_AT, PipError, pip
 from tiebreak.kaggle.wheels.closure import Package, Reached
 from tiebreak.kaggle.wheels.target import Target
@@ -30,6 +30,8 @@ Torch = Literal["cpu", "cuda", "image only"]
 TORCH: Final = "torch"
 _OF_CUDA: Final = re.compile(r"(nvidia|cuda)-.*|triton")
 _ROUNDS: Final = 8
+_LAZILY: Final = ("--use-feature=fast-deps",)
+"""Where an index does not tell what a wheel needs, pip reads the end of the wheel alone: torch has half a gigabyte."""
 
 
 class Chosen(BaseModel):
@@ -131,8 +133,13 @@ def _exact_torch(text: str) -> bool:
 
 
 def installed(requirements: Sequence[str]) -> dict[str, str]:
-    """The versions of this environment, of every package but those that are asked for by name, and torch."""
+    """The versions of this environment, of every package but those that are asked for by name, and torch.
+
+    None, where vLLM is asked for and not installed: what it brings along is not what is here.
+    """
     asked = {canonicalize_name(Requirement(text).name) for text in requirements} | {TORCH, "tiebreak"}
+    if needs.LEADING in asked and not needs.is_installed(needs.LEADING):
+        return {}
     found = {canonicalize_name(one.name): Version(one.version).public for one in distributions() if one.name}
     return {name: version for name, version in sorted(found.items()) if name not in asked}
 
@@ -213,7 +220,13 @@ def _report(
         bounds.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()), encoding="utf-8")
         asked = ["--target", str(folder / "nothing"), *target.options, "--constraint", str(bounds), *requirements]
         what = f"the wheels for {target} cannot be resolved"
-        pip(["install", "--dry-run", "--report", str(report), *asked], what, folder, target=target, heard=heard)
+        command = ["install", "--dry-run", "--report", str(report)]
+        try:
+            pip([*command, *_LAZILY, *asked], what, folder, target=target, heard=heard)
+        except PipError as error:
+            if not error.denied:
+                raise
+            pip([*command, *asked], what, folder, target=target, heard=heard)
         document = json.loads(report.read_text(encoding="utf-8"))
     files: dict[str, tuple[str, str]] = {}
     packages: dict[str, Package] = {}

@@ -17,6 +17,9 @@ from tiebreak.errors import UsageError
 KAGGLE: Final = "manylinux_2_28_x86_64"
 """Of an image of Kaggle: glibc 2.35, which takes whatever was built for 2.28."""
 
+NEWEST: Final = "manylinux_2_35_x86_64"
+"""The newest that it takes; not every machine that a pack is checked on does."""
+
 KAGGLE_PYTHON: Final = "3.12"
 """Of an image of Kaggle, since "Python 3.12 bump", github.com/Kaggle/docker-python/pull/1496."""
 
