@@ -445,7 +445,7 @@ def test_ctrl_c_stops_everybody_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_that_comes_twice_leaves_nobody_behind(tmp_path: Path) -> None:
-    """Polars raises KeyboardInterrupt by itself where Ctrl-C meets it; Python's own came after it, while workers ended."""
+    """Polars raises KeyboardInterrupt by itself where Ctrl-C meets it; Python's own followed while workers ended."""
     heard = []
 
     def press(rows: int) -> None:
