@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import generative_made
 import judges_made
 import kaggle_packing
 from kaggle_packing import LMSYS
@@ -343,6 +344,21 @@ def test_further_requirements_replace_those_that_were_found(adapter: Path) -> No
     assert sum(text.startswith("numpy") for text in found) == 1
     with pytest.raises(TiebreakError, match="is not a requirement"):
         plan(Choices(**wish, requirements=("numpy=1",)))
+
+
+@pytest.mark.parametrize(
+    ("choices", "platform"),
+    [
+        ({}, "manylinux_2_28_x86_64"),
+        ({"backend": "vllm"}, "manylinux_2_35_x86_64"),
+        ({"backend": "vllm", "platform": "manylinux_2_31_x86_64"}, "manylinux_2_31_x86_64"),
+    ],
+)
+def test_vllm_takes_the_newest_wheels_that_kaggle_does(choices: dict[str, str], platform: str, tmp_path: Path) -> None:
+    generative_made.judge(tmp_path / "base").save(tmp_path / "judge")
+    found = plan(Choices(competition=LMSYS, user="someone", judge=tmp_path / "judge", **choices))
+    assert found.choices.target.platform == platform
+    assert [text for text in found.requirements if text.startswith("vllm")] == ["vllm==0.32.0"] * bool(choices)
 
 
 @pytest.mark.usefixtures("index")
