@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 BOTH: Final = (signal.SIGTERM, signal.SIGINT)
+_LOOK: Final = 0.2
+"""Seconds after which a wait looks whether it was interrupted."""
 
 
 class Stopper:
@@ -39,6 +42,31 @@ class Stopper:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
+
+
+def arriving(stream: IO[str]) -> Iterator[str]:
+    """The lines of a child process as they come.
+
+    A signal that comes just before a read begins is not heard of until the read ends, which may be never. So a thread
+    reads, and whoever waits for its lines looks up now and then.
+    """
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        with suppress(ValueError):  # it was closed: nobody waits any longer
+            for line in stream:
+                lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=_LOOK)
+        except queue.Empty:
+            continue
+        if line is None:
+            return
+        yield line
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from tiebreak.compress.listening import Listener
 from tiebreak.compress.methods import Method
 from tiebreak.errors import ResourceError, TiebreakError
 from tiebreak.render import Sequences
+from tiebreak.stopping import arriving
 
 WORKER: Final = Path(__file__).with_name("worker.py")
 LOG: Final = "worker.log"
@@ -67,7 +68,7 @@ def run(environment: Environment, folder: Path, listener: Listener) -> None:
         assert process.stdout is not None  # noqa: S101 - it was asked for
         done = 0
         try:
-            for line in process.stdout:  # a bar's carriage returns end lines too
+            for line in arriving(process.stdout):  # a bar's carriage returns end lines too
                 log.write(line)
                 if (found := _PART.search(line)) and int(found[1]) > done:
                     advance(int(found[1]) - done)

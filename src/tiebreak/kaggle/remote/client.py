@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import queue
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,11 +19,10 @@ from tiebreak.kaggle.remote import answers
 from tiebreak.kaggle.remote.answers import Answer
 from tiebreak.kaggle.remote.credentials import Credentials
 from tiebreak.listening import SILENT, Listener
+from tiebreak.stopping import arriving
 
 OLDEST: Final = (2, 2)
 """Versions before do not tell the number of a dataset's version."""
-_LOOK: Final = 0.2
-"""Seconds after which a wait looks whether it was interrupted."""
 _TALKATIVE: Final = ("VERBOSE", "VERBOSE_OUTPUT")
 """Variables that make the client print its requests, credentials and all."""
 
@@ -106,45 +104,20 @@ class Client:
         held = () if self.lock is None or os.name == "nt" else (self.lock.fileno(),)
         out: list[str] = []
         err: list[str] = []
-        lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         with subprocess.Popen(
             [*self.program, *arguments], env=dict(environment), stdin=subprocess.DEVNULL, pass_fds=held,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="backslashreplace",
         ) as child:  # fmt: skip
-            readers = [
-                threading.Thread(target=_read, args=(child.stdout, lines.put), daemon=True),
-                threading.Thread(target=err.extend, args=(child.stderr,), daemon=True),
-            ]
-            for reader in readers:
-                reader.start()
+            assert child.stdout is not None  # noqa: S101 - it is a pipe
+            errors = threading.Thread(target=err.extend, args=(child.stderr,), daemon=True)
+            errors.start()
             try:
-                for text in _arriving(lines):
+                for text in arriving(child.stdout):
                     out.append(text)
                     line(text.rstrip("\n"))
                 child.wait()
             finally:
                 if child.poll() is None:
                     child.terminate()
-                for reader in readers:
-                    reader.join()
+                errors.join()
         return child.returncode, "".join(out), "".join(err)
-
-
-def _read(stream: IO[str], put: Callable[[str | None], None]) -> None:
-    try:
-        for text in stream:
-            put(text)
-    finally:
-        put(None)
-
-
-def _arriving(lines: queue.SimpleQueue[str | None]) -> Iterator[str]:
-    """Lines until the end; a thread that blocks in a read may not hear of Ctrl-C, one that looks now and then does."""
-    while True:
-        try:
-            text = lines.get(timeout=_LOOK)
-        except queue.Empty:
-            continue
-        if text is None:
-            return
-        yield text

@@ -20,6 +20,7 @@ from typing import Final
 
 from tiebreak.errors import ResourceError, UsageError
 from tiebreak.kaggle.wheels.target import NEWEST, Target
+from tiebreak.stopping import arriving
 
 LOOKS_AT: Final = ("Collecting ", "Processing ")
 """What pip says of each package that it looks at, from afar or on this disk."""
@@ -122,7 +123,7 @@ def pip(
     ) as running:
         assert running.stdout is not None  # noqa: S101 - it is a pipe
         try:
-            for line in running.stdout:
+            for line in arriving(running.stdout):
                 said.append(line)
                 heard(line)
         except BaseException:
