@@ -88,7 +88,7 @@ def test_a_fine_tuned_judge_and_its_time_guard(tiebreak: Tiebreak, test_file: Pa
     for name, p in submitted((tmp_path / "direct.csv").read_text(encoding="utf-8")).items():
         assert found[name] == pytest.approx(p, abs=1e-5)
     hurried = tiebreak(
-        "kaggle", "run", "out", "-o", "ran", "--test", test_file, "--rows", "3000", "--hours", "0.06", "--json",
+        "kaggle", "run", "out", "-o", "ran", "--test", test_file, "--rows", "3000", "--hours", "0.04", "--json",
         cwd=tmp_path,
     )  # fmt: skip
     assert hurried.returncode == 0, hurried.stderr
