@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import IO, Any, Final, Self
 
@@ -53,10 +53,14 @@ def arriving(stream: IO[str]) -> Iterator[str]:
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:
-        with suppress(ValueError):  # it was closed: nobody waits any longer
+        try:
             for line in stream:
                 lines.put(line)
-        lines.put(None)
+        except ValueError:
+            if not stream.closed:  # else nobody waits any longer
+                raise
+        finally:
+            lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
     while True:

@@ -119,7 +119,13 @@ def pip(
     command = [sys.executable, "-P", *how, *_ALWAYS, *arguments]
     variables = {**os.environ, "TMPDIR": str(room)}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=variables,
+        text=True,
+        encoding="utf-8",
+        errors="backslashreplace",
     ) as running:
         assert running.stdout is not None  # noqa: S101 - it is a pipe
         try:

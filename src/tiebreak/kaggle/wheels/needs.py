@@ -7,8 +7,7 @@ duplicates need more, and none of that is packed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Final
@@ -53,7 +52,7 @@ def of(
     found = names(manifest, directory, backend=backend)
     for base in bases if judges.has_network(manifest) else ():
         found |= _of_base(str(base))
-    version_of = bounded if LEADING in found and not is_installed(LEADING) else pinned
+    version_of = bounded if led(found) else pinned
     return tuple(pinned(name) if name == LEADING else version_of(name) for name in sorted(found))
 
 
@@ -131,10 +130,13 @@ def bounded(name: str) -> str:
     return f"{name}{floors().get(canonicalize_name(name), '')}"
 
 
-def is_installed(name: str) -> bool:
-    """Whether a package is in the running environment."""
-    with suppress(PackageNotFoundError):
-        version(name)
+def led(names: Collection[str]) -> bool:
+    """Whether vLLM is among these packages and not in the running environment, whose versions are then not its own."""
+    if LEADING not in names:
+        return False
+    try:
+        version(LEADING)
+    except PackageNotFoundError:
         return True
     return False
 

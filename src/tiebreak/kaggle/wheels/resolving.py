@@ -138,7 +138,7 @@ def installed(requirements: Sequence[str]) -> dict[str, str]:
     None, where vLLM is asked for and not installed: what it brings along is not what is here.
     """
     asked = {canonicalize_name(Requirement(text).name) for text in requirements} | {TORCH, "tiebreak"}
-    if needs.LEADING in asked and not needs.is_installed(needs.LEADING):
+    if needs.led(asked):
         return {}
     found = {canonicalize_name(one.name): Version(one.version).public for one in distributions() if one.name}
     return {name: version for name, version in sorted(found.items()) if name not in asked}
